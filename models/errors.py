@@ -1,0 +1,61 @@
+"""The errors a user can meet, each with its exit code and the command that fixes it."""
+
+from __future__ import annotations
+
+
+class EurekaError(Exception):
+    """Something the user can act on: `message` says what happened, `fix` what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message, fix)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  fix: {self.fix}" if self.fix else self.message
+
+
+class UsageError(EurekaError, ValueError):
+    """An argument or a configuration value that cannot be."""
+
+    exit_code = 2
+
+
+class PrerequisiteMissing(EurekaError, RuntimeError):
+    """Something outside the program is absent: a device, a database, a model."""
+
+    exit_code = 3
+
+
+class SchemaMismatch(PrerequisiteMissing):
+    """The archive's schema is older or newer than this program."""
+
+
+class ModelDamaged(PrerequisiteMissing):
+    """Downloaded or given weights do not have the expected content."""
+
+
+class NoValidAttempt(EurekaError, RuntimeError):
+    """The budget ended without one valid attempt."""
+
+    exit_code = 4
+
+
+class RunOwned(EurekaError, RuntimeError):
+    """Another living process owns the run."""
+
+    exit_code = 5
+
+
+class FencedOut(EurekaError, RuntimeError):
+    """This process lost its lease on the run; nothing was written."""
+
+
+class ArchiveUnavailable(EurekaError, ConnectionError):
+    """The database cannot be reached or ended the connection."""
+
+
+class CheckpointDamaged(EurekaError, RuntimeError):
+    """A checkpoint's files are missing, torn or altered."""

@@ -1,0 +1,119 @@
+"""PUCT over the archive: which earlier attempts to build on. Pure functions over arrays.
+
+Source: arXiv 2601.16175. For a node with value v, visits n, best child value m and rank r among
+the N nodes (0 = best):
+
+    Q = m if n > 0 and m exists, else v          exploitation: the best outcome reached from here
+    P = (N - r) / (N (N + 1) / 2)                rank prior
+    score = Q + c * scale * P * sqrt(1 + T) / (1 + n)
+
+with scale the range of values over non-seed nodes and T the total count. Counts are in finished
+groups ("expansion", as the paper's text) or in attempts ("rollout", as the released code); the
+functions here do not care. Rows are in archive order, which settles every tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+SCALE_FLOOR = 1e-6
+
+
+def value_scale(
+    values: npt.ArrayLike, is_seed: npt.ArrayLike, *, over: Literal["non_seed", "all"] = "non_seed"
+) -> float:
+    """max - min of the values over non-seed nodes (over seeds if there are no others), >= 1e-6."""
+    v = np.asarray(values, dtype=np.float64)
+    chosen = v
+    if over == "non_seed":
+        others = v[~np.asarray(is_seed, dtype=bool)]
+        chosen = others if others.size else v
+    return max(float(chosen.max() - chosen.min()), SCALE_FLOOR) if chosen.size else SCALE_FLOOR
+
+
+def rank_prior(values: npt.ArrayLike) -> Float64:
+    """P of every node, [n]: linear in the rank, best first, equal values in archive order."""
+    v = np.asarray(values, dtype=np.float64)
+    count = v.size
+    rank = np.empty(count)
+    rank[np.argsort(-v, kind="stable")] = np.arange(count)
+    return np.asarray((count - rank) / (count * (count + 1) / 2.0))
+
+
+def puct_scores(
+    values: npt.ArrayLike,
+    visits: npt.ArrayLike,
+    best_child: npt.ArrayLike,
+    is_seed: npt.ArrayLike,
+    *,
+    total: float,
+    c: float = 1.0,
+    scale_over: Literal["non_seed", "all"] = "non_seed",
+) -> Float64:
+    """Scores of the eligible nodes, float64 [n], arrays in archive order.
+
+    `values` [n] finite, `visits` [n] >= 0, `best_child` [n] with NaN where no valid child exists,
+    `is_seed` [n] bool, `total` = T. Raises ValueError when a value is not finite.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    n = np.asarray(visits, dtype=np.float64)
+    m = np.asarray(best_child, dtype=np.float64)
+    if not np.isfinite(v).all():
+        raise ValueError("every node needs a finite value")
+    q = np.where((n > 0) & ~np.isnan(m), m, v)
+    scale = value_scale(v, is_seed, over=scale_over)
+    bonus = c * scale * rank_prior(v) * np.sqrt(1.0 + total) / (1.0 + n)
+    return np.asarray(q + bonus)
+
+
+def select_parents(
+    scores: npt.ArrayLike,
+    values: npt.ArrayLike,
+    ancestors: Sequence[Sequence[int]],
+    k: int,
+) -> list[int]:
+    """Up to `k` indices by (score, value) descending, then archive order, no two of one lineage.
+
+    `ancestors[i]` holds the indices within the arrays of all of i's ancestors, the chain running
+    through ineligible attempts too. Taking a node blocks itself, its ancestors and its
+    descendants. Asking for one parent needs no blocking.
+    """
+    s = np.asarray(scores, dtype=np.float64)
+    v = np.asarray(values, dtype=np.float64)
+    lineage = [frozenset(a) for a in ancestors]
+    picked: list[int] = []
+    for i in np.lexsort((np.arange(s.size), -v, -s)):
+        if len(picked) == k:
+            break
+        if all(int(i) not in lineage[p] and p not in lineage[i] for p in picked):
+            picked.append(int(i))
+    return picked
+
+
+def greedy_parents(
+    values: npt.ArrayLike,
+    is_seed: npt.ArrayLike,
+    k: int,
+    *,
+    epsilon: float,
+    rng: np.random.Generator,
+    keep: int = 8,
+) -> list[int]:
+    """Epsilon-greedy reuse: group i starts from the (i mod size)-th of the `keep` best nodes.
+
+    With probability `epsilon` a kept node is drawn uniformly instead. Seeds are used until a
+    valid attempt exists.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    seed = np.asarray(is_seed, dtype=bool)
+    pool = np.flatnonzero(~seed) if (~seed).any() else np.flatnonzero(seed)
+    best = pool[np.argsort(-v[pool], kind="stable")][:keep]
+    return [
+        int(rng.choice(best)) if rng.random() < epsilon else int(best[i % best.size])
+        for i in range(k)
+    ]

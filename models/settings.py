@@ -1,0 +1,144 @@
+"""What a run is configured with: one frozen `RunConfig`, and the presets that fill in its sizes.
+
+Method settings (estimator, PUCT, KL, masks) default to the paper's everywhere; sizes (groups,
+tokens, learning rate, budgets) come from a preset. The resolved configuration is stored on the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from eurekaflow.models.errors import UsageError
+
+PresetName = Literal["small-cpu", "small-gpu", "paper"]
+
+
+class RunConfig(BaseModel):
+    """Everything that decides a run, resolved once at the edge. Unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem: str = Field(description="canonical problem id, or the path of a problem file")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of the run")
+    preset: str = Field("paper", description="preset that filled in the sizes")
+
+    model: str = Field("bundled", description="bundled, a GGUF file, a model folder or a hub id")
+    steps: int = Field(50, ge=1, description="steps to run")
+    minutes: float | None = Field(
+        None, gt=0, description="stop after the step that passes this many minutes of run time"
+    )
+    min_steps: int = Field(1, ge=1, description="steps committed before `minutes` may end the run")
+    groups: int = Field(8, ge=1, description="parents per step")
+    group_size: int = Field(64, ge=1, description="attempts per parent and step")
+    wave: int = Field(64, ge=1, description="attempts of one group sampled together")
+
+    max_new_tokens: int = Field(26000, ge=1, description="longest response, in tokens")
+    temperature: float = Field(1.0, gt=0)
+    window: int = Field(32768, ge=256, description="context window, in tokens")
+    phase1_tokens: int | None = Field(
+        None, ge=1, description="two-phase sampling: bound on prompt + thinking; none = one phase"
+    )
+    brief: bool = Field(False, description="short statement and start for small models")
+    opening: bool = Field(False, description="open the answer for the model, masked from the loss")
+    date: str = Field("2026-01-01", description="date shown to the model, fixed per run")
+
+    advantage: Literal["entropic_adaptive", "entropic", "mean_baseline", "none"] = (
+        "entropic_adaptive"
+    )
+    adv_beta: float = Field(2.0, gt=0, description="beta of the `entropic` estimator")
+    adv_clip: float | None = Field(None, gt=0, description="upper clip of advantages")
+    kl: float = Field(0.1, ge=0, description="coefficient of the KL to the base model")
+    lr: float = Field(4e-5, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    adam_eps: float = Field(1e-8, gt=0)
+    substeps: int = Field(1, ge=1, description="optimizer steps per step, contiguous chunks")
+    lora_rank: int = Field(32, ge=1)
+    lora_alpha: float = Field(32.0, gt=0)
+    micro_batch: int = Field(8, ge=1, description="responses per backward pass")
+
+    reuse: Literal["puct", "greedy", "fixed"] = "puct"
+    epsilon: float = Field(0.1, ge=0, le=1, description="of `greedy` reuse")
+    puct_c: float = Field(1.0, ge=0)
+    visit_unit: Literal["expansion", "rollout"] = "expansion"
+    scale_over: Literal["non_seed", "all"] = "non_seed"
+    topk_children: int = Field(2, ge=0, description="children kept per parent; 0 = all")
+    retention_scope: Literal["parent", "expansion"] = "parent"
+    archive_cap: int = Field(1000, ge=1, description="eligible nodes kept, seeds included")
+
+    budget_s: float = Field(1000.0, gt=0, description="seconds a candidate is told it has")
+    memory_mb: int = Field(1024, ge=64, description="address space of a candidate")
+    workers: int = Field(2, ge=1, description="candidates verified at the same time")
+    threads: int = Field(2, ge=1, description="CPU threads of the policy")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept on disk")
+
+    @model_validator(mode="after")
+    def _entropic_groups_are_large_enough(self) -> Self:
+        if self.advantage.startswith("entropic") and self.group_size < 4:
+            raise ValueError(
+                f"group_size is {self.group_size}, but the entropic advantage needs at least 4"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_leaves_room(self) -> Self:
+        if self.max_new_tokens + 50 >= self.window:
+            raise ValueError(
+                f"max_new_tokens {self.max_new_tokens} leaves no room in a window of {self.window}"
+            )
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small-cpu": {
+        "model": "bundled",
+        "steps": 8,
+        "minutes": 5.0,
+        "min_steps": 5,
+        "groups": 2,
+        "group_size": 12,
+        "wave": 12,
+        "max_new_tokens": 64,
+        "window": 2048,
+        "brief": True,
+        "opening": True,
+        "lr": 4e-4,
+        "budget_s": 1.0,
+        "memory_mb": 1024,
+    },
+    "small-gpu": {
+        "model": "bundled",
+        "steps": 50,
+        "groups": 8,
+        "group_size": 64,
+        "wave": 64,
+        "max_new_tokens": 512,
+        "window": 4096,
+        "brief": True,
+        "opening": True,
+        "lr": 1e-4,
+        "budget_s": 0.5,
+        "micro_batch": 32,
+    },
+    "paper": {
+        "model": "openai/gpt-oss-120b",
+        "steps": 50,
+        "groups": 8,
+        "group_size": 64,
+        "wave": 64,
+        "max_new_tokens": 32000,
+        "window": 32768,
+        "phase1_tokens": 26000,
+    },
+}
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """The sizes of a preset; raises UsageError for an unknown name."""
+    if name not in PRESETS:
+        raise UsageError(
+            f"unknown preset {name!r}", f"choose one of: auto, {', '.join(PRESETS)}"
+        )
+    return {**PRESETS[name], "preset": name}

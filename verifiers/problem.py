@@ -1,0 +1,167 @@
+"""What a problem is: statement, entry point, seeds, verifier, direction and records.
+
+A problem turns a program into a sandbox job (`job`) and the JSON that came back into a verdict
+(`judge`). `judge` runs in a trusted process that never imports candidate code; whatever score the
+candidate claims is only logged. Values are higher-is-better (`value`), scores are the metric as
+papers print it (`score`), rewards are what the objective sees (0 for every failure).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from eurekaflow.verifiers.sandbox import Job, Limits
+
+Construction = npt.NDArray[np.float64]  # 1-D (a step function) or 2-D (rows such as x, y, r)
+
+
+class Outcome(StrEnum):
+    """The class of a verdict. Only VALID earns a reward; SEED marks starting points."""
+
+    SEED = "seed"
+    VALID = "valid"
+    UNPARSEABLE = "unparseable"  # no program in the response
+    RAISED = "raised"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    KILLED = "killed"
+    NO_RESULT = "no_result"
+    TOO_LARGE = "too_large"
+    INVALID = "invalid"  # the verifier rejected the answer
+    EXPLOIT = "exploit"  # better than a proven bound: a verifier bug or a cheat
+
+
+class InvalidAnswer(ValueError):
+    """The answer breaks a rule; the message is the reason shown to the user."""
+
+
+class ProvenBoundBroken(InvalidAnswer):
+    """The answer beats a proven bound, so it cannot be what it claims."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A published result."""
+
+    holder: str
+    score: float
+    kind: Literal["human", "ai", "claim"]  # claim: published but not confirmed
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """A starting point of the tree: a finite value, perhaps a program, perhaps a construction."""
+
+    value: float
+    program: str = ""
+    construction: Construction | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What verification says of one attempt."""
+
+    outcome: Outcome
+    value: float | None = None  # finite when VALID, else None
+    reward: float = 0.0
+    message: str = ""  # one line, for people
+    construction: Construction | None = None  # repaired and normalised: what the value belongs to
+    stdout: str = ""  # the tail shown to the next attempt
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a verifier says of one valid answer. Anything else is an `InvalidAnswer`."""
+
+    value: float
+    construction: Construction | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Problem:
+    """One problem. Subclass it, set the attributes, write `seeds` and `judge`."""
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[str] = "1"  # changes whenever `judge` or the statement changes
+    title: ClassVar[str] = ""
+    direction: ClassVar[Literal["min", "max"]] = "max"
+    metric: ClassVar[str] = "score"  # what `score` is called
+    answer: ClassVar[Literal["python", "cpp", "json", "text"]] = "python"
+    entry_point: ClassVar[str] = "run"
+    construction_name: ClassVar[str] = ""  # variable that holds the parent's construction
+    target: ClassVar[float | None] = None  # a score slightly better than the record
+    records: ClassVar[tuple[Record, ...]] = ()
+
+    def statement(self, *, brief: bool = False) -> str:
+        """The task in words, with the validity rules. `brief` is for small models."""
+        raise NotImplementedError
+
+    def opening(self) -> str:
+        """How the answer may be opened for a small model (fence, imports, signature); "" = not."""
+        return ""
+
+    def seeds(self, rng: np.random.Generator, count: int, *, brief: bool = False) -> Sequence[Seed]:
+        """`count` starting points with finite values; `brief` asks for the small models' start."""
+        raise NotImplementedError
+
+    def job(
+        self, program: str, *, parent: Construction | None, seed: int, budget_s: float
+    ) -> Job:
+        """How the sandbox runs `program` (answer kind `python`)."""
+        arrays = {self.construction_name: parent} if parent is not None else {}
+        if not self.construction_name:
+            arrays = {}
+        return Job(
+            program=program,
+            entry_point=self.entry_point,
+            prelude=self.prelude(),
+            arrays=arrays,
+            arguments={"seed": seed, "budget_s": budget_s},
+            seed=seed,
+        )
+
+    def prelude(self) -> str:
+        """Trusted source the candidate may call: a copy of the evaluator."""
+        return ""
+
+    def limits(self, *, budget_s: float) -> Limits:
+        """The sandbox's limits for a candidate that was told `budget_s` seconds."""
+        return Limits(wall_s=1.1 * budget_s + 2.0, cpu_s=1.1 * budget_s + 2.0)
+
+    def judge(self, answer: object, *, exact: bool = False) -> Judgement:
+        """Recompute the score of a parsed JSON answer, or of text for data answers.
+
+        `exact` asks for rational arithmetic where the problem has it. Raises `InvalidAnswer`.
+        """
+        raise NotImplementedError
+
+    def reward(self, value: float) -> float:
+        """The objective's reward of a valid value."""
+        return value
+
+    def score(self, value: float) -> float:
+        """The metric as printed."""
+        return -value if self.direction == "min" else value
+
+    def value(self, score: float) -> float:
+        """The inverse of `score`."""
+        return -score if self.direction == "min" else score
+
+    def archivable(self, construction: Construction | None) -> bool:
+        """Whether a valid answer may become a parent (the archive's own size limits)."""
+        return True
+
+    def record(self) -> Record | None:
+        """The best confirmed published record."""
+        confirmed = [r for r in self.records if r.kind != "claim" and math.isfinite(r.score)]
+        return max(confirmed, key=lambda r: self.value(r.score), default=None)
