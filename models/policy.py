@@ -97,8 +97,8 @@ class UpdateSettings:
 class UpdateReport:
     """What one update did, and the files it staged."""
 
-    metrics: dict[str, float] = field(default_factory=dict)  # loss, grad_norm, kl_policy_base, …
-    files: dict[str, str] = field(default_factory=dict)  # file name -> sha256 in the staging folder
+    metrics: dict[str, float] = field(default_factory=dict)  # loss, grad_norm, …
+    files: dict[str, str] = field(default_factory=dict)  # staged file name -> sha256
     sha256: str = ""  # of the adapter: the identity of the new version
 
 

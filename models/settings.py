@@ -1,7 +1,8 @@
 """What a run is configured with: one frozen `RunConfig`, and the presets that fill in its sizes.
 
 Method settings (estimator, PUCT, KL, masks) default to the paper's everywhere; sizes (groups,
-tokens, learning rate, budgets) come from a preset. The resolved configuration is stored on the run.
+tokens, learning rate, budgets) come from a preset. The resolved configuration is stored with the
+run.
 """
 
 from __future__ import annotations
@@ -138,7 +139,5 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset_values(name: str) -> dict[str, Any]:
     """The sizes of a preset; raises UsageError for an unknown name."""
     if name not in PRESETS:
-        raise UsageError(
-            f"unknown preset {name!r}", f"choose one of: auto, {', '.join(PRESETS)}"
-        )
+        raise UsageError(f"unknown preset {name!r}", f"choose one of: auto, {', '.join(PRESETS)}")
     return {**PRESETS[name], "preset": name}

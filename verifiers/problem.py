@@ -110,13 +110,13 @@ class Problem:
         """How the answer may be opened for a small model (fence, imports, signature); "" = not."""
         return ""
 
-    def seeds(self, rng: np.random.Generator, count: int, *, brief: bool = False) -> Sequence[Seed]:
+    def seeds(
+        self, rng: np.random.Generator, count: int, *, brief: bool = False
+    ) -> Sequence[Seed]:
         """`count` starting points with finite values; `brief` asks for the small models' start."""
         raise NotImplementedError
 
-    def job(
-        self, program: str, *, parent: Construction | None, seed: int, budget_s: float
-    ) -> Job:
+    def job(self, program: str, *, parent: Construction | None, seed: int, budget_s: float) -> Job:
         """How the sandbox runs `program` (answer kind `python`)."""
         arrays = {self.construction_name: parent} if parent is not None else {}
         if not self.construction_name:

@@ -2,16 +2,16 @@
 
 The contract, for backends and for callers:
 
-- `Sandbox.run` takes one `Job` and returns one `Execution`, whatever the candidate does. A candidate
-  that crashes, hangs, floods its output or is killed is data: it is described by `Execution.cause`.
+- `Sandbox.run` takes one `Job` and returns one `Execution`, whatever the candidate does. A
+  candidate that crashes, hangs, floods its output or is killed is data: `Execution.cause` says so.
 - Only a broken sandbox raises, and it raises `SandboxUnavailable`. It never looks like a bad
   candidate, and a bad candidate never looks like a broken sandbox.
 - `run` is safe to call from many threads. Time limits start when the program starts, not when the
   call is queued; the two are reported apart.
 - When `run` returns, nothing of the candidate is left: no process, file, mount or descriptor.
 - The candidate sees no network, no environment, no secret, no other candidate and nothing of the
-  verifier. What comes back is bytes of bounded size: the JSON of the entry point's return value for
-  a Python job. Nobody unpickles anything.
+  verifier. What comes back is bytes of bounded size: the JSON of the entry point's return value
+  for a Python job. Nobody unpickles anything.
 
 What no sandbox stops is a program that lies about its own result: the score is always recomputed
 from the answer in another process.

