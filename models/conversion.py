@@ -2,8 +2,8 @@
 
 A GGUF file holds what a folder holds: configuration and tokenizer as metadata, weights as
 block-quantised tensors. transformers can read it, but dequantises again at every start and
-cannot save the result; so the weights are dequantised here to `dtype`, row block by row block
-(memory stays near 100 MB), and written as one safetensors file.
+cannot save the result; so the weights are dequantised here to `dtype`, row block by row block,
+and streamed into one safetensors file.
 
 Qwen2 tensors keep Hugging Face's order in GGUF: the rotary permutation that llama files carry
 in their query and key rows does not exist here, and biases are plain vectors.
@@ -16,7 +16,6 @@ with more bits is kept and the folder says `tie_word_embeddings`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from eurekaflow.models.errors import ModelDamaged, UsageError
+from eurekaflow.models.errors import EurekaError, ModelDamaged, UsageError
 from eurekaflow.models.vocabulary import write_tokenizer
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -35,7 +34,7 @@ _CODES: dict[Dtype, tuple[str, int]] = {
     "float16": ("F16", 2),
     "float32": ("F32", 4),
 }
-_BLOCK_VALUES = 1 << 22  # values dequantised at once: 16 MB in float32
+_BLOCK_VALUES = 1 << 19  # values dequantised at once: 2 MB in float32, so it stays in cache
 _TIED_CORRELATION = 0.9  # two quantisations of one matrix reach 0.99, unrelated matrices 0.0
 
 _LAYER_NAMES = {
@@ -71,7 +70,7 @@ class StoredTensor:
 def convert_gguf(gguf: Path, target: Path, *, dtype: Dtype = "bfloat16") -> Path:
     """Write `gguf` as a Hugging Face folder into the empty or absent folder `target`.
 
-    The files are flushed to disk; publishing the folder atomically is the caller's part.
+    Flushing and publishing the folder atomically is the caller's part.
 
     Raises:
         ModelDamaged: the file is torn or is no GGUF.
@@ -79,8 +78,23 @@ def convert_gguf(gguf: Path, target: Path, *, dtype: Dtype = "bfloat16") -> Path
     """
     if dtype not in _CODES:
         raise UsageError(f"dtype {dtype!r} is unknown", f"use one of {', '.join(_CODES)}")
-    reader = _open(gguf)
-    metadata = _Metadata(reader, gguf)
+    try:
+        _convert(gguf, target, dtype)
+    except EurekaError:
+        raise
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        raise ModelDamaged(
+            f"{gguf} ({gguf.stat().st_size} bytes) is no complete GGUF file: {error}",
+            "fetch the file again",
+        ) from error
+    return target
+
+
+def _convert(gguf: Path, target: Path, dtype: Dtype) -> None:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(gguf)
+    metadata = GgufMetadata(reader, gguf)
     architecture = metadata.get("general.architecture")
     if architecture != "qwen2":
         raise UsageError(
@@ -88,15 +102,15 @@ def convert_gguf(gguf: Path, target: Path, *, dtype: Dtype = "bfloat16") -> Path
             "give the Hugging Face folder or id of this model instead",
         )
     tensors, tied = _named(reader, gguf)
+    _refuse_missing(tensors, int(metadata.get("qwen2.block_count")), gguf)
     target.mkdir(parents=True, exist_ok=True)
     _write_json(target / "config.json", _config(metadata, tensors, tied=tied, dtype=dtype))
     _write_json(target / "generation_config.json", _generation_config(metadata))
     write_tokenizer(metadata, target)
     _write_safetensors(target / "model.safetensors", tensors, dtype)
-    return target
 
 
-class _Metadata:
+class GgufMetadata:
     """Key/value part of a GGUF file; a missing key is damage unless a default is given."""
 
     def __init__(self, reader: Any, path: Path) -> None:
@@ -109,18 +123,6 @@ class _Metadata:
         if default is not None:
             return default
         raise ModelDamaged(f"{self._path} has no metadata {key!r}", "use another GGUF file")
-
-
-def _open(path: Path) -> Any:
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
-        size = path.stat().st_size
-        raise ModelDamaged(
-            f"{path} ({size} bytes) is not a complete GGUF file: {error}", "fetch the file again"
-        ) from error
 
 
 def _named(reader: Any, path: Path) -> tuple[list[StoredTensor], bool]:
@@ -140,6 +142,18 @@ def _named(reader: Any, path: Path) -> tuple[list[StoredTensor], bool]:
         named.append(_stored("lm_head.weight", output))
     named += [_stored(_layer_name(name, path), tensor) for name, tensor in by_gguf_name.items()]
     return sorted(named, key=lambda tensor: tensor.name), tied
+
+
+def _refuse_missing(tensors: list[StoredTensor], layers: int, path: Path) -> None:
+    """A split or cut file still parses; a layer without weights would be trained from noise."""
+    got = {tensor.name for tensor in tensors}
+    parts = _LAYER_NAMES.values()
+    wanted = {f"model.layers.{layer}.{part}" for layer in range(layers) for part in parts}
+    if missing := sorted(wanted - got):
+        raise ModelDamaged(
+            f"{path} lacks {len(missing)} tensors of its {layers} layers, first {missing[0]}",
+            "use a complete, unsplit GGUF file",
+        )
 
 
 def _layer_name(name: str, path: Path) -> str:
@@ -187,8 +201,13 @@ def to_bfloat16_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     '0x3f80'
     """
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+    rounded = (bits >> 16) & 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    if np.isnan(values).any():  # rounding could carry a NaN into infinity
+        rounded = np.where(np.isnan(values), np.uint32(0x7FC0), rounded)
+    return rounded.astype(np.uint16)
 
 
 def _encoded(values: npt.NDArray[np.float32], dtype: Dtype) -> bytes:
@@ -222,8 +241,6 @@ def _write_safetensors(path: Path, tensors: list[StoredTensor], dtype: Dtype) ->
         for tensor in tensors:
             for block in _blocks(tensor):
                 file.write(_encoded(block, dtype))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _short(value: float) -> float:
@@ -232,7 +249,7 @@ def _short(value: float) -> float:
 
 
 def _config(
-    metadata: _Metadata, tensors: list[StoredTensor], *, tied: bool, dtype: Dtype
+    metadata: GgufMetadata, tensors: list[StoredTensor], *, tied: bool, dtype: Dtype
 ) -> dict[str, Any]:
     embedding = next(t for t in tensors if t.name == "model.embed_tokens.weight")
     layers = int(metadata.get("qwen2.block_count"))
@@ -263,11 +280,11 @@ def _config(
     }
 
 
-def _end(metadata: _Metadata) -> int:
+def _end(metadata: GgufMetadata) -> int:
     return int(metadata.get("tokenizer.ggml.eos_token_id"))
 
 
-def _generation_config(metadata: _Metadata) -> dict[str, Any]:
+def _generation_config(metadata: GgufMetadata) -> dict[str, Any]:
     """Both ends stop generation: the end of a turn and the end of a text (Qwen's own choice)."""
     padding = int(metadata.get("tokenizer.ggml.padding_token_id", _end(metadata)))
     return {
@@ -279,8 +296,4 @@ def _generation_config(metadata: _Metadata) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -128,7 +128,9 @@ def _ps(pid: int, column: str) -> str:
     return done.stdout.strip()
 
 
-def end(pid: int, signals: Sequence[tuple[signal.Signals, float]], gone: Callable[[], bool]) -> bool:
+def end(
+    pid: int, signals: Sequence[tuple[signal.Signals, float]], gone: Callable[[], bool]
+) -> bool:
     """Send each signal in turn, waiting its seconds for `gone()`; whether it went."""
     for number, patience_s in signals:
         with contextlib.suppress(ProcessLookupError):

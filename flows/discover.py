@@ -1,0 +1,49 @@
+"""Algorithm 1 as one flow. Starting and resuming a run are the same call.
+
+Per step: choose parents by PUCT, sample a group from each, verify in the sandbox, archive, train on
+the entropic objective, commit. Every stage asks the archive what is missing, so a flow that died
+anywhere continues there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prefect import flow
+
+from eurekaflow.flows.artifacts import publish_step
+from eurekaflow.tasks import session
+from eurekaflow.tasks.archive import archive
+from eurekaflow.tasks.checkpoint import checkpoint
+from eurekaflow.tasks.plan import plan
+from eurekaflow.tasks.sample import sample
+from eurekaflow.tasks.seed import seed
+from eurekaflow.tasks.update import update
+from eurekaflow.tasks.verify import verify
+
+
+@flow(name="discover", flow_run_name="discover {run_id}", persist_result=False)
+def discover(run_id: str) -> None:
+    """Run or resume the run `run_id` (a uuid in the archive) to the end of its budget."""
+    seed(run_id)
+    for step in remaining(run_id):
+        plan(run_id, step)
+        sample(run_id, step)
+        verify(run_id, step)
+        archive(run_id, step)
+        update(run_id, step)
+        checkpoint(run_id, step)
+        publish_step(run_id, step)
+
+
+def remaining(run_id: str) -> Iterator[int]:
+    """Steps still to do, the unfinished one first, until steps or minutes are used up."""
+    s = session.of(run_id)
+    while True:
+        step = s.archive.progress(s.run.id).step
+        if step >= s.config.steps:
+            return
+        spent = s.archive.seconds_spent(s.run.id)
+        if s.config.minutes and spent > 60 * s.config.minutes and step >= s.config.min_steps:
+            return
+        yield step

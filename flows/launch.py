@@ -1,0 +1,172 @@
+"""Start or resume a run in this process: services up, run row, flow, summary."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eurekaflow.models.errors import NoValidAttempt
+
+if TYPE_CHECKING:
+    from eurekaflow.flows.configure import Surroundings
+    from eurekaflow.models.settings import RunConfig
+    from eurekaflow.tasks.session import Listener
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a run stands when this process lets go of it."""
+
+    run: str  # uuid
+    problem: str
+    metric: str
+    state: str
+    steps: int  # committed
+    attempts: int
+    valid: int
+    best: float | None  # score, as papers print it
+    seed: float | None  # best seed's score
+    record: float | None
+    record_holder: str = ""
+    direction: str = "max"
+    seconds: float = 0.0  # run time: the sum over committed stages
+
+
+def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) -> Summary:
+    """Create a run and discover until its budget ends."""
+    with services(surroundings) as url:
+        from eurekaflow.models.archive import Archive
+        from eurekaflow.verifiers.lookup import load
+
+        problem = load(config.problem)
+        archive = Archive(url)
+        try:
+            archive.add_problem(
+                problem.name,
+                problem.version,
+                direction=problem.direction,
+                metric=problem.metric,
+                records=[vars(r) for r in problem.records],
+            )
+            run = archive.add_run(
+                problem=problem.name,
+                config=config.model_dump(mode="json"),
+                seed=config.seed,
+                versions=versions(problem.version),
+                fingerprint={},
+                hardware=hardware(),
+            )
+        finally:
+            archive.close()
+        return work(str(run.uuid), surroundings.home, url, listener)
+
+
+def resume(
+    ref: str, surroundings: Surroundings, *, steps: int | None = None, listener: Listener
+) -> Summary:
+    """Continue a run from the archive: the last unfinished one, or the one named."""
+    with services(surroundings) as url:
+        from eurekaflow.models.archive import Archive
+
+        archive = Archive(url)
+        try:
+            run = archive.run(ref)
+            if steps is not None:
+                archive.extend(run.id, steps=steps)
+        finally:
+            archive.close()
+        return work(str(run.uuid), surroundings.home, url, listener)
+
+
+@contextlib.contextmanager
+def services(surroundings: Surroundings) -> Iterator[str]:
+    """The archive's url, with the database and Prefect's server up while the block runs."""
+    from eurekaflow.flows import services as local
+    from eurekaflow.models import postgres, schema
+
+    home = surroundings.home
+    with contextlib.ExitStack() as stack:
+        url = surroundings.database_url
+        prefect_database = None
+        if url is None:
+            url = postgres.ensure(home).url
+            stack.enter_context(postgres.hold(home))
+            prefect_database = url
+        schema.bootstrap(url)
+        api = surroundings.prefect_api_url
+        if api is None:
+            api = local.ensure_prefect(home, database_url=prefect_database)
+        os.environ.update(local.prefect_environment(home, api))
+        yield url
+
+
+def work(run_id: str, home: Path, url: str, listener: Listener) -> Summary:
+    """Run the flow to its end in this process, then let go of the run in the right state."""
+    from eurekaflow.flows.discover import discover
+    from eurekaflow.tasks import session
+
+    session.configure(session.Place(home=home, database_url=url, listener=listener))
+    state = "interrupted"
+    s = session.of(run_id)
+    try:
+        s.hold  # noqa: B018  (refused here, before a flow run exists, when another process owns it)
+        s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
+        discover(run_id)
+        state = "finished"
+        return summary(s, state)
+    except Exception:
+        state = "failed"
+        raise
+    finally:
+        session.close(run_id, state)
+
+
+def summary(s: Any, state: str) -> Summary:
+    totals = s.archive.totals(s.run.id)
+    record = s.problem.record()
+    if totals.best is None:
+        raise NoValidAttempt(
+            f"run {s.run.uuid} ended after {totals.steps} steps without one valid attempt",
+            f"eureka sql \"select outcome, count(*) from attempts where run = '{s.run.uuid}' group by 1\"",
+        )
+    return Summary(
+        run=str(s.run.uuid),
+        problem=s.problem.name,
+        metric=s.problem.metric,
+        state=state,
+        steps=totals.steps,
+        attempts=totals.attempts,
+        valid=totals.valid,
+        best=s.problem.score(totals.best),
+        seed=None if totals.seed is None else s.problem.score(totals.seed),
+        record=record.score if record else None,
+        record_holder=record.holder if record else "",
+        direction=s.problem.direction,
+        seconds=totals.seconds,
+    )
+
+
+def versions(problem_version: str) -> dict[str, str]:
+    """The versions a run was made with."""
+    from eurekaflow.models.prompt import TEMPLATE_VERSION
+
+    return {
+        "eurekaflow": importlib.metadata.version("eurekaflow"),
+        "template": TEMPLATE_VERSION,
+        "problem": problem_version,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """The machine, as far as results depend on it."""
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": len(os.sched_getaffinity(0)),
+    }

@@ -1,0 +1,241 @@
+"""The commands `run` and `resume`: resolve the configuration, follow the run, sum it up."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from eurekaflow.models.errors import EurekaError
+
+if TYPE_CHECKING:
+    from eurekaflow.flows.configure import Resolved
+    from eurekaflow.flows.launch import Summary
+    from eurekaflow.flows.progress import Display
+    from eurekaflow.tasks.session import Listener
+
+Advantage = Literal["entropic_adaptive", "entropic", "mean_baseline", "none"]
+Reuse = Literal["puct", "greedy", "fixed"]
+NEWEST = "latest"  # what `resume` and the reading commands mean by no name
+
+
+class Stopped(EurekaError):
+    """The user ended the run; its state is saved."""
+
+    def __init__(self, message: str, fix: str, *, exit_code: int) -> None:
+        super().__init__(message, fix)
+        self.exit_code = exit_code
+
+
+def run(
+    problem: str,
+    /,
+    *,
+    preset: str | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    model: str | None = None,
+    groups: int | None = None,
+    group_size: int | None = None,
+    lr: float | None = None,
+    advantage: Advantage | None = None,
+    reuse: Reuse | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    config: Path | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Discover: train on one problem until the budget ends.
+
+    Parameters
+    ----------
+    problem
+        Name of a problem (`eureka problems`), or the path of a problem file.
+    preset
+        Sizes: auto, small-cpu, small-gpu or paper.
+    seed
+        Random seed of the run.
+    steps
+        Steps to run; given alone, no time limit applies.
+    minutes
+        End after the step that passes this many minutes; given alone, no step limit applies.
+    model
+        bundled, a GGUF file, a model folder, or a hub id.
+    groups
+        Parents per step.
+    group_size
+        Attempts per parent and step.
+    lr
+        Learning rate.
+    advantage
+        Estimator of advantages.
+    reuse
+        How parents are chosen.
+    set_
+        Any other setting as key=value; repeatable. `--dry-run` lists them all.
+    config
+        Configuration file instead of ./eureka.toml.
+    dry_run
+        Print the resolved configuration with its sources and start nothing.
+    json
+        Print the result as JSON on stdout.
+    """
+    from eurekaflow.flows.configure import resolve, surroundings
+    from eurekaflow.flows.setting_sources import parse_assignments
+
+    flags: dict[str, object] = {
+        "seed": seed,
+        "steps": steps,
+        "minutes": minutes,
+        "model": model,
+        "groups": groups,
+        "group_size": group_size,
+        "lr": lr,
+        "advantage": advantage,
+        "reuse": reuse,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    resolved = resolve(
+        canonical(problem),
+        preset=preset,
+        overrides=parse_assignments(set_ or [], given=given),
+        config_file=config,
+    )
+    if dry_run:
+        return print_configuration(resolved, as_json=json)
+    from eurekaflow.flows import launch
+
+    return follow(
+        lambda listener: launch.start(resolved.config, surroundings(), listener=listener),
+        as_json=json,
+    )
+
+
+def resume(
+    ref: str = NEWEST,
+    /,
+    *,
+    steps: int | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Continue a run where the archive says it stopped.
+
+    Parameters
+    ----------
+    ref
+        The run's id or the beginning of it; the newest unfinished run by default.
+    steps
+        New total number of steps, to lengthen a run.
+    json
+        Print the result as JSON on stdout.
+    """
+    from eurekaflow.flows import launch
+    from eurekaflow.flows.configure import surroundings
+
+    here = surroundings()
+    return follow(
+        lambda listener: launch.resume(ref, here, steps=steps, listener=listener), as_json=json
+    )
+
+
+def canonical(problem: str) -> str:
+    """The name under which the archive knows a problem; a file becomes its absolute path."""
+    from eurekaflow.flows.scoring import find
+
+    loaded = find(problem)
+    path = Path(problem)
+    return str(path.resolve()) if path.suffix == ".py" or path.is_dir() else loaded.name
+
+
+def follow(work: Callable[[Listener], Summary], *, as_json: bool) -> int:
+    """Do `work` with a display on stderr; sum up on stderr, or as JSON on stdout.
+
+    Raises Stopped with the command that resumes when the user ends it.
+    """
+    from eurekaflow.flows.progress import display
+
+    shown = display()
+    try:
+        with contextlib.closing(shown):
+            summary = work(shown)
+    except KeyboardInterrupt as stop:
+        raise stopped(shown, stop) from None
+    if as_json:
+        from eurekaflow.flows.rendering import print_json
+
+        print_json(asdict(summary))
+    else:
+        print(summary_text(summary), file=sys.stderr)
+    return 0
+
+
+def stopped(shown: Display, stop: KeyboardInterrupt) -> Stopped:
+    """How a run that was interrupted or terminated ends."""
+    from eurekaflow.flows.cli import ending
+
+    code, message, _ = ending(stop)
+    if not shown.run:
+        return Stopped(f"{message.split(';')[0]} before a run began", "", exit_code=code)
+    return Stopped(f"{message.split(';')[0]}; saved", f"eureka resume {shown.run}", exit_code=code)
+
+
+def summary_text(summary: Summary) -> str:
+    """The end of a run in words: best score, record and gap, gain over the seed, what to ask."""
+    from eurekaflow.flows.rendering import duration, number
+
+    lines = [
+        f"run {summary.run} {summary.state}: {summary.steps} steps, {summary.valid} of "
+        f"{summary.attempts} attempts valid, {duration(summary.seconds)}"
+    ]
+    if summary.best is not None:
+        lines.append(f"best {summary.metric} {number(summary.best)}{_against_seed(summary)}")
+        lines.append(_against_record(summary))
+    short = summary.run[:8]
+    lines.append(f"look further: eureka best {short}, eureka show {short}, eureka tree {short}")
+    return "\n".join(line for line in lines if line)
+
+
+def _gain(summary: Summary, score: float, other: float) -> float:
+    """By how much `score` is better than `other`, in the metric's unit."""
+    return other - score if summary.direction == "min" else score - other
+
+
+def _against_seed(summary: Summary) -> str:
+    from eurekaflow.flows.rendering import number
+
+    if summary.best is None or summary.seed is None:
+        return ""
+    gain = _gain(summary, summary.best, summary.seed)
+    if gain <= 0:
+        return f", no better than the best seed's {number(summary.seed)}"
+    return f", {number(gain)} better than the best seed's {number(summary.seed)}"
+
+
+def _against_record(summary: Summary) -> str:
+    from eurekaflow.flows.rendering import number
+
+    if summary.best is None or summary.record is None:
+        return ""
+    gain = _gain(summary, summary.best, summary.record)
+    name = f"record {number(summary.record)} ({summary.record_holder})"
+    if gain > 0:
+        return f"{name}: beaten by {number(gain)}; check it with eureka verify --exact"
+    return f"{name}: {number(-gain)} away" if gain else f"{name}: equalled"
+
+
+def print_configuration(resolved: Resolved, *, as_json: bool) -> int:
+    """Every setting with its value and where it came from, on stdout."""
+    from eurekaflow.flows.rendering import print_json, print_table
+
+    if as_json:
+        print_json({n: {"value": v, "source": s} for n, v, s in resolved.rows()})
+    else:
+        rows = [(n, str(v), s) for n, v, s in resolved.rows()]
+        print_table(("setting", "value", "source"), rows)
+    return 0

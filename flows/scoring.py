@@ -1,0 +1,233 @@
+"""The commands `verify` and `problems`: what is good, asked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from eurekaflow.models.errors import UsageError
+
+if TYPE_CHECKING:
+    from eurekaflow.verifiers.problem import Problem, Verdict
+
+LARGEST_FILE = 64 << 20  # bytes read of a program or a construction
+
+
+def verify(
+    problem: str,
+    file: Path,
+    /,
+    *,
+    exact: Annotated[bool, Parameter(negative="")] = False,
+    budget: float = 10.0,
+    seed: int = 0,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Score a program or a construction by hand.
+
+    Exits with 0 when the answer is valid, else with 1.
+
+    Parameters
+    ----------
+    problem
+        Name of a problem (`eureka problems`), or the path of a problem file.
+    file
+        A Python program, run in the sandbox; or a .json file with the answer itself.
+    exact
+        Recompute the score in rational arithmetic, where the problem has it.
+    budget
+        Seconds the program is told it has.
+    seed
+        Random seed of the program and of the start it is given.
+    json
+        Print the verdict as JSON on stdout.
+    """
+    found = find(problem)
+    text = read(file)
+    verdict = judged(found, problem, file, text, exact=exact, budget=budget, seed=seed)
+    report = scored(found, verdict, exact=exact)
+    if json:
+        from eurekaflow.flows.rendering import print_json
+
+        print_json(report)
+    else:
+        print_report(report)
+    return 0 if report["valid"] else 1
+
+
+def find(spec: str) -> Problem:
+    """The problem; a problem file that cannot be loaded is the user's to correct (UsageError)."""
+    from eurekaflow.verifiers.lookup import UnknownProblem, load
+
+    try:
+        return load(spec)
+    except UnknownProblem as error:
+        raise UsageError(str(error), "eureka problems") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"problem file {spec} fails: {reason}", f"correct {spec}") from error
+
+
+def read(file: Path) -> str:
+    """The text of a program or an answer. Raises UsageError."""
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise UsageError(f"{file} is larger than {LARGEST_FILE >> 20} MiB", "give a smaller file")
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", "check the path") from None
+
+
+def judged(
+    problem: Problem, spec: str, file: Path, text: str, *, exact: bool, budget: float, seed: int
+) -> Verdict:
+    """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
+    from eurekaflow.verifiers.judge import Judge
+    from eurekaflow.verifiers.sandbox import Cause, Execution
+
+    judge = Judge(1)
+    try:
+        if problem.answer in ("cpp", "text", "json"):
+            return judge.verdict_of_text(spec, text)
+        if file.suffix == ".json":
+            execution = Execution(cause=Cause.RETURNED, result=text.encode())
+        else:
+            execution = executed(problem, text, budget=budget, seed=seed)
+        return judge.verdict(spec, execution, exact=exact)
+    finally:
+        judge.close()
+
+
+def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any:
+    """The execution of a program in the sandbox, started from one of the problem's seeds."""
+    import numpy as np
+
+    from eurekaflow.verifiers.process import ProcessSandbox
+
+    start = next(iter(problem.seeds(np.random.default_rng(seed), 1)), None)
+    job = problem.job(
+        program, parent=start.construction if start else None, seed=seed, budget_s=budget
+    )
+    with ProcessSandbox(1) as sandbox:
+        return sandbox.run(job, problem.limits(budget_s=budget))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance:
+    """How an answer stands against a published record; `ahead` > 0 is better than it."""
+
+    holder: str
+    score: float
+    kind: str
+    ahead: float
+
+
+def scored(problem: Problem, verdict: Verdict, *, exact: bool) -> dict[str, Any]:
+    """A verdict as a report: what JSON output holds."""
+    valid = verdict.value is not None
+    return {
+        "problem": problem.name,
+        "valid": valid,
+        "outcome": str(verdict.outcome),
+        "metric": problem.metric,
+        "score": problem.score(verdict.value) if verdict.value is not None else None,
+        "value": verdict.value,
+        "reward": verdict.reward,
+        "mode": "exact" if exact else "training",
+        "message": verdict.message,
+        "metrics": dict(verdict.metrics),
+        "records": [vars(d) for d in distances(problem, verdict.value)],
+        "stdout": verdict.stdout,
+    }
+
+
+def distances(problem: Problem, value: float | None) -> list[Distance]:
+    """The distance of a value to each of the problem's records, in units of the score."""
+    if value is None:
+        return []
+    return [
+        Distance(
+            holder=record.holder,
+            score=record.score,
+            kind=record.kind,
+            ahead=value - problem.value(record.score),
+        )
+        for record in problem.records
+    ]
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """A report for people."""
+    from eurekaflow.flows.rendering import print_pairs, print_table, printable
+
+    score, value = report["score"], report["value"]
+    gates = "all passed" if report["valid"] else report["message"] or report["outcome"]
+    pairs = [
+        ("verdict", report["outcome"]),
+        (report["metric"], None if score is None else f"{score:.12g}"),
+        ("value", None if value is None or value == score else f"{value:.12g}"),
+        ("gates", gates),
+        ("mode", report["mode"]),
+        *((name, measured) for name, measured in report["metrics"].items()),
+    ]
+    print_pairs(pairs)
+    if report["stdout"] and not report["valid"]:
+        print(f"output of the program:\n{printable(report['stdout'])}")
+    rows = [
+        (r["holder"], r["kind"], f"{r['score']:.7g}", standing(r["ahead"]))
+        for r in report["records"]
+    ]
+    if rows:
+        print_table(("record", "kind", report["metric"], "this answer"), rows)
+
+
+def standing(ahead: float) -> str:
+    """An answer's distance to a record in words."""
+    if ahead == 0:
+        return "equal"
+    return f"{abs(ahead):.3g} {'better' if ahead > 0 else 'worse'}"
+
+
+def problems(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """List the problems and their records.
+
+    Parameters
+    ----------
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.flows.rendering import print_json, print_table
+    from eurekaflow.verifiers.lookup import names
+
+    found = [described(name) for name in names()]
+    if json:
+        print_json(found)
+        return 0
+    rows = [
+        (p["name"], p["title"], f"{p['direction']} {p['metric']}", p["record"], p["holder"])
+        for p in found
+    ]
+    print_table(("problem", "title", "goal", "record", "held by"), rows)
+    return 0
+
+
+def described(name: str) -> dict[str, Any]:
+    """A problem for listing."""
+    problem = find(name)
+    record = problem.record()
+    return {
+        "name": problem.name,
+        "aliases": list(problem.aliases),
+        "title": problem.title,
+        "version": problem.version,
+        "direction": problem.direction,
+        "metric": problem.metric,
+        "answer": problem.answer,
+        "record": record.score if record else None,
+        "holder": record.holder if record else None,
+        "target": problem.target,
+        "records": [vars(r) for r in problem.records],
+    }

@@ -1,0 +1,193 @@
+"""Attention over a prompt that many rows share: its keys and values exist once.
+
+Registered with transformers as `eureka_prefix`, so Qwen2, Qwen3 and Llama models use it unchanged.
+A forward pass says what it is by the keyword `prefix`, which reaches every attention layer:
+
+- `PromptPass`: the prompt itself (batch 1), causal; its keys and values are kept per layer;
+- `DecodePass`: one new token of each row against the prompt and the row's own cache;
+- `PackedPass`: whole responses of one group, packed without padding into batch 1, for training.
+  Gradients reach the prompt's keys and values.
+
+The last two take one softmax over prompt and own tokens. Without `prefix` attention is causal.
+Symbols in shapes: R rows, T packed tokens, L longest row, P prompt tokens, H query heads, K key
+heads, G = H / K, D head size. Not covered: sliding windows and attention sinks; both are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import AttentionInterface
+
+NAME = "eureka_prefix"
+
+
+class Pass(Protocol):
+    """How one forward pass attends."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """q [B, H, T, D], k and v [B, K, T, D] -> [B, T, H, D]."""
+
+
+class PromptPass:
+    """The prompt, batch 1: remembers keys and values [K, P, D] of every layer."""
+
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        if layer != len(self.keys):
+            raise RuntimeError(f"attention layer {layer} ran, but {len(self.keys)} was next")
+        self.keys.append(k[0])
+        self.values.append(v[0])
+        return _causal(q, k, v, scale)
+
+
+class DecodePass:
+    """One token of every row; own keys and values live in a buffer [R, K, capacity, D] per layer.
+
+    All rows have the same length, so that no mask is needed. `length` counts the tokens already in
+    the buffer; the caller calls `advance` after each forward pass and `keep` to drop rows.
+    """
+
+    GROWTH = 64  # tokens added to the capacity at once
+
+    def __init__(self, prompt: PromptPass, rows: int) -> None:
+        self.prompt_keys = [k.transpose(-1, -2) for k in prompt.keys]  # [K, D, P]
+        self.prompt_values = prompt.values
+        self.rows = rows
+        self.length = 0
+        self._keys = [_buffer(k, rows, self.GROWTH) for k in prompt.keys]
+        self._values = [_buffer(v, rows, self.GROWTH) for v in prompt.values]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        rows, heads, _, size = q.shape
+        groups = k.shape[1]
+        keys, values = self._store(layer, k, v)  # [R, K, n, D]
+        q = (q * scale).reshape(rows, groups, heads // groups, size)  # [R, K, G, D]
+        by_group = q.transpose(0, 1).reshape(groups, -1, size)  # [K, R G, D]
+        shared = torch.bmm(by_group, self.prompt_keys[layer])  # [K, R G, P]
+        shared = shared.view(groups, rows, heads // groups, -1).transpose(0, 1)  # [R, K, G, P]
+        own = torch.matmul(q, keys.transpose(-1, -2))  # [R, K, G, n]
+        weights = _softmax(shared, own, q.dtype)
+        split = shared.shape[-1]
+        from_prompt = weights[..., :split].transpose(0, 1).reshape(groups, -1, split)
+        out = torch.bmm(from_prompt, self.prompt_values[layer])  # [K, R G, D]
+        out = out.view(groups, rows, heads // groups, size).transpose(0, 1)
+        out = out + torch.matmul(weights[..., split:], values)
+        return out.reshape(rows, 1, heads, size)
+
+    def advance(self) -> None:
+        self.length += 1
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these, in this order."""
+        index = torch.tensor(rows, dtype=torch.long, device=self._keys[0].device)
+        self._keys = [k.index_select(0, index) for k in self._keys]
+        self._values = [v.index_select(0, index) for v in self._values]
+        self.rows = len(rows)
+
+    def _store(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if self.length == self._keys[layer].shape[2]:
+            self._keys[layer] = _grown(self._keys[layer], self.GROWTH)
+            self._values[layer] = _grown(self._values[layer], self.GROWTH)
+        self._keys[layer][:, :, self.length] = k[:, :, 0]
+        self._values[layer][:, :, self.length] = v[:, :, 0]
+        end = self.length + 1
+        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+
+class PackedPass:
+    """Responses of one group packed one after another: batch 1, T = sum of `lengths`.
+
+    Linear layers see no padding; only the attention scores of a row's own tokens are padded to the
+    longest row. `keys` and `values`: the prompt's, per layer, [K, P, D].
+    """
+
+    def __init__(
+        self, keys: Sequence[Tensor], values: Sequence[Tensor], lengths: Sequence[int]
+    ) -> None:
+        self.keys, self.values = keys, values
+        self.rows, self.longest = len(lengths), max(lengths)
+        device = keys[0].device
+        steps = torch.arange(self.longest)
+        starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+        inside = steps[None] < torch.tensor(lengths)[:, None]  # [R, L]
+        self._pad = torch.where(inside, starts[:, None] + steps, 0).flatten().to(device)
+        self._pack = inside.flatten().nonzero().flatten().to(device)
+        self.within = steps.expand(self.rows, -1)[inside].to(device)  # [T] position in the row
+        future = steps[None] > steps[:, None]  # [L, L]
+        self._future = torch.zeros(future.shape).masked_fill(future, float("-inf")).to(device)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        heads, groups, size = q.shape[1], k.shape[1], q.shape[-1]
+        rows, longest = self.rows, self.longest
+        keys = self._padded(k).view(groups, rows, longest, size)
+        values = self._padded(v).view(groups, rows, longest, size)
+        q = self._padded(q * scale).view(groups, heads // groups, rows, longest, size)
+        q = q.transpose(1, 2)  # [K, R, G, L, D]
+        flat = q.reshape(groups, -1, size)
+        shared = torch.bmm(flat, self.keys[layer].transpose(-1, -2))  # [K, R G L, P]
+        shared = shared.view(*q.shape[:-1], -1)
+        own = torch.matmul(q, keys.transpose(-1, -2).unsqueeze(2)) + self._future.to(q.dtype)
+        weights = _softmax(shared, own, q.dtype)  # [K, R, G, L, P + L]
+        split = shared.shape[-1]
+        prompt = weights[..., :split].reshape(groups, -1, split)
+        out = torch.bmm(prompt, self.values[layer]).view(q.shape)
+        out = out + torch.matmul(weights[..., split:], values.unsqueeze(2))
+        out = out.permute(1, 3, 0, 2, 4).reshape(rows * longest, heads, size)
+        return out.index_select(0, self._pack).unsqueeze(0)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """[1, H, T, D] -> [H, R L, D]; what fills the padding is masked by causality."""
+        return x[0].index_select(1, self._pad)
+
+
+def _softmax(shared: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.cat([shared, own], dim=-1).softmax(-1, dtype=torch.float32).to(dtype)
+
+
+def _buffer(like: Tensor, rows: int, capacity: int) -> Tensor:
+    return like.new_zeros(rows, like.shape[0], capacity, like.shape[-1])
+
+
+def _grown(buffer: Tensor, by: int) -> Tensor:
+    rows, groups, _, size = buffer.shape
+    return torch.cat([buffer, buffer.new_zeros(rows, groups, by, size)], dim=2)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    several = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(several, 1), v.repeat_interleave(several, 1)
+    out = scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, scale=scale)
+    return out.transpose(1, 2)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    prefix: Pass | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    if kwargs.get("sliding_window") is not None or kwargs.get("s_aux") is not None:
+        raise NotImplementedError(
+            f"{type(module).__name__} uses a sliding window or attention sinks, which the "
+            "shared-prefix attention does not cover"
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if prefix is None:
+        return _causal(query, key, value, scale), None
+    return prefix.attend(int(module.layer_idx), query, key, value, scale), None  # type: ignore[arg-type]
+
+
+AttentionInterface.register(NAME, _attention)

@@ -1,0 +1,80 @@
+"""Versions of the archive's schema: making it, upgrading it, refusing a wrong one."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+
+from eurekaflow.models import database
+from eurekaflow.models.errors import SchemaMismatch
+
+
+def head() -> str:
+    """The revision this program works with."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def current(url: str) -> str | None:
+    """The revision of the database at `url`; None when it holds no archive."""
+    with database.errors(), _engine(url).begin() as connection:
+        return _revision(connection)
+
+
+def upgrade(url: str) -> None:
+    """Bring the archive at `url` to this program's revision, in one transaction."""
+    check_newer(current(url))
+    config = _config()
+    with database.errors(), _engine(url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def bootstrap(url: str) -> None:
+    """Make the archive when the database is empty; refuse one of another revision."""
+    if current(url) is None:
+        upgrade(url)
+    else:
+        check(url)
+
+
+def check(url: str) -> None:
+    """Raise SchemaMismatch unless the archive has this program's revision."""
+    found = current(url)
+    check_newer(found)
+    if found != head():
+        raise SchemaMismatch(
+            f"the archive's schema is {found or 'absent'}, this program needs {head()}",
+            "eureka db upgrade",
+        )
+
+
+def check_newer(found: str | None) -> None:
+    """Raise SchemaMismatch when `found` is a revision this program has never heard of."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaMismatch(
+            f"the archive's schema is {found}, newer than this program's {head()}",
+            "upgrade eurekaflow: pip install --upgrade eurekaflow",
+        )
+
+
+def _revision(connection: Connection) -> str | None:
+    present = connection.execute(text("select to_regclass('archive.revisions')")).scalar()
+    if present is None:
+        return None
+    found = connection.execute(text("select version_num from archive.revisions")).scalar()
+    return None if found is None else str(found)
+
+
+def _engine(url: str) -> Engine:
+    return create_engine(url, poolclass=NullPool)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "eurekaflow:migrations")
+    return config

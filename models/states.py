@@ -1,0 +1,74 @@
+"""The state machines of runs, steps and attempts: every value names the transition into it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    """Where a run is. `hold` may take a run out of any state but never out of a living owner."""
+
+    CREATED = "created"  # add_run
+    RUNNING = "running"  # any state -> running, by hold; without a lease: its owner crashed
+    PAUSED = "paused"  # running -> paused, by release: interrupted, its work saved
+    FINISHED = "finished"  # running -> finished, by finish: the budget ended
+    FAILED = "failed"  # running -> failed, by finish: an error that a retry did not cure
+
+
+class Stage(StrEnum):
+    """How far a step got. Stages are reached in this order and never left backwards."""
+
+    PLANNED = "planned"  # plan: groups and reserved attempts exist
+    SAMPLED = "sampled"  # planned -> sampled, by stage_done("sample")
+    VERIFIED = "verified"  # sampled -> verified, by stage_done("verify")
+    ARCHIVED = (
+        "archived"  # verified -> archived, by settle: counters and eligibility are up to date
+    )
+    UPDATED = "updated"  # archived -> updated, by record_update: new weights are staged
+    COMMITTED = "committed"  # archived or updated -> committed, by commit_step
+
+
+class AttemptState(StrEnum):
+    """Where an attempt is. Outcome and texts never change once they are there."""
+
+    PLANNED = "planned"  # plan: reserved with its sequence number
+    SAMPLED = "sampled"  # planned -> sampled, by store_responses
+    VERIFIED = "verified"  # sampled -> verified, by store_verdicts; seeds start here
+    SETTLED = "settled"  # verified -> settled, by settle: it counts in the tree
+    LOST = "lost"  # planned or sampled -> lost, by abandon: infrastructure gave it no verdict
+
+
+class CheckpointState(StrEnum):
+    """Whether a checkpoint's files are meant to exist."""
+
+    KEPT = "kept"  # commit_step
+    PRUNED = "pruned"  # kept -> pruned, by mark_pruned
+
+
+STAGE_OF = {
+    "plan": Stage.PLANNED,
+    "sample": Stage.SAMPLED,
+    "verify": Stage.VERIFIED,
+    "archive": Stage.ARCHIVED,
+    "update": Stage.UPDATED,
+    "checkpoint": Stage.COMMITTED,
+}
+STAGES = tuple(Stage)
+OUTCOMES = (
+    "seed",
+    "valid",
+    "unparseable",
+    "raised",
+    "timeout",
+    "memory",
+    "killed",
+    "no_result",
+    "too_large",
+    "invalid",
+    "exploit",
+)
+
+
+def reached(stage: str, goal: Stage) -> bool:
+    """Whether a step at `stage` has passed or reached `goal`."""
+    return STAGES.index(Stage(stage)) >= STAGES.index(goal)

@@ -1,0 +1,80 @@
+"""Sample a step: every planned slot gets its response, wave by wave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from eurekaflow.models.policy import Response, Wave
+from eurekaflow.models.rows import GroupRow
+from eurekaflow.tasks import session
+from eurekaflow.tasks.retry import stage
+from eurekaflow.tasks.session import Session
+
+STORE_EVERY = 8  # responses per transaction
+CLOSING_FENCE = "\n```"
+
+
+@stage("sample")
+def sample(run_id: str, step: int) -> int:
+    """Fill the missing responses of a step; returns how many were stored by this call.
+
+    Where the policy promises equal bits, an incomplete wave is replayed whole in its old shape and
+    stored rows must be reproduced; elsewhere only the missing slots are asked for.
+    """
+    s = session.of(run_id)
+    missing = s.archive.missing(s.run.id, step)
+    if not missing:
+        return 0
+    started = time.monotonic()
+    s.make_resident(step)
+    total = sum(map(len, missing.values()))
+    stored = 0
+    for group in s.archive.groups(s.run.id, step):
+        for wave in waves(s, group, missing.get(group.group_index, ())):
+            for rows in chunks(s.policy.sample(wave), STORE_EVERY):
+                count = s.archive.store_responses(s.hold, step, group.group_index, rows)
+                stored += count.inserted
+                report(s, step, stored, total, count.different)
+    s.archive.stage_done(s.hold, step, "sampled", seconds=time.monotonic() - started)
+    return stored
+
+
+def waves(s: Session, group: GroupRow, missing: Sequence[int]) -> Iterator[Wave]:
+    """The waves of a group that still lack a response."""
+    c = s.config
+    for first in range(0, c.group_size, c.wave):
+        slots = tuple(range(first, min(first + c.wave, c.group_size)))
+        lacking = tuple(i for i in slots if i in set(missing))
+        if lacking:
+            yield Wave(
+                run_seed=c.seed,
+                step=group.step,
+                group_index=group.group_index,
+                slots=slots if s.policy.replay == "exact" else lacking,
+                prompt_ids=tuple(group.prompt_ids),
+                max_new_tokens=c.max_new_tokens,
+                temperature=c.temperature,
+                stop=(CLOSING_FENCE,) if group.opening else (),
+                phase1_tokens=c.phase1_tokens,
+                window=c.window,
+            )
+
+
+def chunks(responses: Iterator[Response], size: int) -> Iterator[list[Response]]:
+    """Responses in lists of up to `size`, in the order they finish."""
+    rows: list[Response] = []
+    for response in responses:
+        rows.append(response)
+        if len(rows) == size:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def report(s: Session, step: int, stored: int, total: int, different: int) -> None:
+    s.notify("progress", step=step, stage="sample", done=stored, total=total)
+    if different:
+        text = f"{different} replayed responses differ from the stored ones, which are kept"
+        s.notify("note", step=step, metrics={"text": text})

@@ -1,0 +1,43 @@
+"""Seed a run: its starting points become the roots of the tree."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from eurekaflow.models.errors import UsageError
+from eurekaflow.models.rows import SeedRow
+from eurekaflow.tasks import session
+from eurekaflow.tasks.retry import stage
+from eurekaflow.tasks.session import Session
+
+SEED_STREAM = 1  # name of the random stream derived from the run's seed
+
+
+@stage("seed")
+def seed(run_id: str, step: int = -1) -> None:
+    """Insert the seeds once; refuses a seed without a finite value."""
+    s = session.of(run_id)
+    s.archive.add_seeds(s.hold, rows(s))
+
+
+def rows(s: Session) -> list[SeedRow]:
+    rng = np.random.default_rng([s.config.seed, SEED_STREAM])
+    seeds = s.problem.seeds(rng, s.config.groups, brief=s.config.brief)
+    for slot, start in enumerate(seeds):
+        if not math.isfinite(start.value):
+            raise UsageError(
+                f"seed {slot} of {s.problem.name} has the value {start.value}",
+                "give every seed a finite value",
+            )
+    return [
+        SeedRow(
+            slot=slot,
+            draw=0,
+            value=start.value,
+            program=start.program,
+            construction=start.construction,
+        )
+        for slot, start in enumerate(seeds)
+    ]

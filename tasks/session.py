@@ -1,0 +1,167 @@
+"""A run's live resources, opened on demand: archive, lease, problem, policy, sandbox, judge.
+
+Tasks take ids and find what they need through `of(run_id)`. A retry, a resumed process and a unit
+test take the same path: whatever is absent is opened. `configure` says once, from the edge, where
+things live; nothing here reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from eurekaflow.models.archive import Archive
+from eurekaflow.models.checkpoints import check
+from eurekaflow.models.errors import UsageError
+from eurekaflow.models.ownership import Hold
+from eurekaflow.models.policy import Policy, Version
+from eurekaflow.models.rows import RunRow
+from eurekaflow.models.settings import RunConfig
+from eurekaflow.verifiers.judge import Judge
+from eurekaflow.verifiers.lookup import load
+from eurekaflow.verifiers.problem import Problem
+from eurekaflow.verifiers.sandbox import Sandbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something a person watching the run may want to see."""
+
+    kind: str  # run, stage, progress, step, note
+    step: int = -1
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a process finds its archive and keeps its files."""
+
+    home: Path
+    database_url: str
+    make_policy: Callable[[RunConfig, Place], Policy] | None = None  # tests bring their own
+    make_sandbox: Callable[[RunConfig], Sandbox] | None = None
+    listener: Listener = lambda event: None
+
+
+class Session:
+    """The live resources of one run in this process."""
+
+    def __init__(self, run_id: str, place: Place) -> None:
+        self.place = place
+        self.archive = Archive(place.database_url)
+        self.run: RunRow = self.archive.run(run_id)
+        self.config = RunConfig.model_validate(self.run.config)
+        self.folder = place.home / "runs" / str(self.run.uuid)
+
+    @cached_property
+    def hold(self) -> Hold:
+        """The lease: taken at the first write, renewed in the background, lost only by force."""
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        return self.archive.hold(self.run.id, owner=owner)
+
+    @cached_property
+    def problem(self) -> Problem:
+        return load(self.config.problem)
+
+    @cached_property
+    def policy(self) -> Policy:
+        if self.place.make_policy is not None:
+            return self.place.make_policy(self.config, self.place)
+        return local_policy(self.config, self.place)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        if self.place.make_sandbox is not None:
+            return self.place.make_sandbox(self.config)
+        from eurekaflow.verifiers.process import ProcessSandbox
+
+        return ProcessSandbox(self.config.workers)
+
+    @cached_property
+    def judge(self) -> Judge:
+        return Judge(self.config.workers)
+
+    def staging_folder(self, step: int) -> Path:
+        """Where the update of a step stages its files."""
+        return self.folder / f"staging-{step}"
+
+    def make_resident(self, step: int) -> None:
+        """Load the weights that a step samples and trains with: the newest committed before it."""
+        row = self.archive.weights_before(self.run.id, step)
+        if row is None:
+            self.policy.ensure(Version(number=0))
+            return
+        folder = self.folder / row.path
+        check(folder, row.files)
+        self.policy.ensure(Version(number=row.version, folder=folder, sha256=row.sha256))
+
+    def notify(self, kind: str, **values: Any) -> None:
+        """Tell the listener; a broken display must not end a run."""
+        try:
+            self.place.listener(Event(kind=kind, **values))
+        except Exception:
+            self.place = Place(home=self.place.home, database_url=self.place.database_url)
+
+    def close(self, state: str | None = None) -> None:
+        """Release what was opened; `state` is the run's state when this process lets go."""
+        opened = self.__dict__
+        for name in ("policy", "sandbox", "judge"):
+            if name in opened:
+                opened.pop(name).close()
+        if "hold" in opened:
+            opened.pop("hold").release(state)
+        self.archive.close()
+
+
+_place: Place | None = None
+_sessions: dict[str, Session] = {}
+
+
+def configure(place: Place) -> None:
+    """Say where this process finds its archive; called once by flows/."""
+    global _place
+    _place = place
+
+
+def of(run_id: str) -> Session:
+    """The session of a run, opened if absent."""
+    if run_id not in _sessions:
+        if _place is None:
+            raise UsageError(
+                "no archive is configured in this process", "start runs with `eureka run`"
+            )
+        _sessions[run_id] = Session(run_id, _place)
+    return _sessions[run_id]
+
+
+def close(run_id: str, state: str | None = None) -> None:
+    """Close a run's session if it is open."""
+    session = _sessions.pop(run_id, None)
+    if session is not None:
+        session.close(state)
+
+
+def local_policy(config: RunConfig, place: Place) -> Policy:
+    """The policy that trains in this process."""
+    from eurekaflow.models.local import LocalPolicy
+    from eurekaflow.models.weights import resolve_model
+
+    folder = resolve_model(config.model, place.home / "models", offline=False)
+    return LocalPolicy(
+        folder,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        seed=config.seed,
+        threads=config.threads,
+    )

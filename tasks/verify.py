@@ -1,0 +1,113 @@
+"""Verify a step: every response gets its verdict, in the sandbox and before the judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from eurekaflow.models.rows import Pending, VerdictRow
+from eurekaflow.tasks import session
+from eurekaflow.tasks.retry import stage
+from eurekaflow.tasks.session import Session
+from eurekaflow.verifiers.extract import extract
+from eurekaflow.verifiers.judge import unparseable
+from eurekaflow.verifiers.problem import Construction, Outcome, Verdict
+from eurekaflow.verifiers.sandbox import Execution
+
+STORE_EVERY = 16  # verdicts per transaction
+STDOUT_TAIL = 4000  # characters kept with the attempt
+
+
+@stage("verify")
+def verify(run_id: str, step: int) -> int:
+    """Judge every response without a verdict; returns how many verdicts this call stored."""
+    s = session.of(run_id)
+    pending = s.archive.unverified(s.run.id, step)
+    if not pending:
+        return 0
+    started = time.monotonic()
+    stored = 0
+    for rows in batches(s, pending):
+        s.archive.store_verdicts(s.hold, step, rows)
+        stored += len(rows)
+        s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
+    s.archive.stage_done(s.hold, step, "verified", seconds=time.monotonic() - started)
+    return stored
+
+
+def batches(s: Session, pending: list[Pending]) -> Iterator[list[VerdictRow]]:
+    """Verdicts in the order they arrive, a few per transaction."""
+
+    @lru_cache(maxsize=64)
+    def parent_construction(attempt_id: int) -> Construction | None:
+        return s.archive.construction(attempt_id)
+
+    parents = {p.parent_id: parent_construction(p.parent_id) for p in pending}
+    with ThreadPoolExecutor(s.config.workers, thread_name_prefix="verify") as pool:
+        running: set[Future[VerdictRow]] = {
+            pool.submit(judge_one, s, p, parents[p.parent_id]) for p in pending
+        }
+        rows: list[VerdictRow] = []
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                rows.extend(f.result() for f in done)
+                if len(rows) >= STORE_EVERY or not running:
+                    yield rows
+                    rows = []
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def judge_one(s: Session, pending: Pending, parent: Construction | None) -> VerdictRow:
+    """One response to its verdict row. Candidate failures are verdicts; only faults raise."""
+    program = extract(pending.text, language=s.problem.answer, opening=pending.opening)
+    if program is None:
+        return row(s, pending, "", unparseable(), None)
+    if s.problem.answer in ("json", "text"):
+        return row(s, pending, program, s.judge.verdict_of_text(s.config.problem, program), None)
+    job = s.problem.job(
+        program,
+        parent=parent,
+        seed=candidate_seed(s.config.seed, pending),
+        budget_s=s.config.budget_s,
+    )
+    limits = replace(
+        s.problem.limits(budget_s=s.config.budget_s), memory_bytes=s.config.memory_mb << 20
+    )
+    execution = s.sandbox.run(job, limits)
+    return row(s, pending, program, s.judge.verdict(s.config.problem, execution), execution)
+
+
+def candidate_seed(run_seed: int, pending: Pending) -> int:
+    """The seed a candidate is given: a pure function of its place in the run."""
+    key = [run_seed, pending.step + 1, pending.group_index, pending.attempt_index]
+    return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
+
+
+def row(
+    s: Session, pending: Pending, program: str, verdict: Verdict, execution: Execution | None
+) -> VerdictRow:
+    return VerdictRow(
+        attempt_id=pending.attempt_id,
+        outcome=str(verdict.outcome),
+        value=verdict.value,
+        reward=verdict.reward,
+        message=verdict.message,
+        program=program,
+        construction=verdict.construction,
+        stdout=verdict.stdout[-STDOUT_TAIL:],
+        metrics=verdict.metrics,
+        archivable=verdict.outcome is Outcome.VALID
+        and s.problem.archivable(verdict.construction),
+        queue_s=execution.queue_s if execution else 0.0,
+        run_s=execution.wall_s if execution else 0.0,
+        cpu_s=execution.cpu_s if execution else 0.0,
+        worker=execution.worker if execution else "",
+    )

@@ -1,0 +1,227 @@
+"""Erdős' minimum overlap problem: step functions h on [0, 2] with the smallest overlap C5.
+
+h has n equal cells, 0 <= h <= 1 and integral 1, so sum h_i = n/2. The overlap at lag k is
+(2/n) sum_i h_i (1 - h_{i+k}), terms outside dropped; between whole lags it is linear, so the
+maximum over whole lags, C5(h), is the exact supremum. Every valid h proves an upper bound of
+Erdős' constant. Haugland, "The minimum overlap problem revisited", 2016; lower bound 0.379005:
+White, "Erdős' minimum overlap problem", 2023.
+
+What is scored is the *repaired* function, which satisfies every rule exactly: h is rescaled to
+sum n/2 in rational arithmetic; cells that rounding left above 1 by at most 1e-9 are set to 1 and
+the others rescaled. A claimed score is compared and logged, never used.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from eurekaflow.verifiers import erdos_texts
+from eurekaflow.verifiers.answers import number, numbers, whole
+from eurekaflow.verifiers.kronecker import correlation, to_integers
+from eurekaflow.verifiers.problem import (
+    Construction,
+    InvalidAnswer,
+    Judgement,
+    Problem,
+    ProvenBoundBroken,
+    Record,
+    Seed,
+)
+
+PROVEN_LOWER_BOUND = 0.379005  # White 2023
+LONGEST_IN_TRAINING = 1_000
+LONGEST_CLAIM = 20_000
+REPAIRABLE = Fraction(1, 10**9)  # cells above 1 by at most this are rounding
+
+
+class Erdos(Problem):
+    """Minimise C5(h) over step functions h on [0, 2]."""
+
+    name = "erdos"
+    version = "1"
+    title = "Erdős' minimum overlap problem"
+    direction = "min"
+    metric = "C5"
+    entry_point = "run"
+    construction_name = "initial_h_values"
+    target = 0.3808
+    records = (
+        Record(
+            holder="Haugland 2016",
+            score=0.380927,
+            kind="human",
+            source="The minimum overlap problem revisited, arXiv 1609.08000 (51 cells)",
+        ),
+        Record(
+            holder="AlphaEvolve",
+            score=0.380924,
+            kind="ai",
+            source="AlphaEvolve, appendix B (95 cells, symmetric)",
+        ),
+        Record(
+            holder="TTT-Discover",
+            score=0.380876,
+            kind="ai",
+            source="arXiv 2601.16175, table 2 (600 cells, asymmetric)",
+        ),
+        Record(
+            holder="a public note of 2026",
+            score=0.380871,
+            kind="claim",
+            source="cites Together AI; unconfirmed",
+        ),
+    )
+
+    def statement(self, *, brief: bool = False) -> str:
+        return erdos_texts.BRIEF if brief else erdos_texts.FULL
+
+    def opening(self) -> str:
+        return erdos_texts.OPENING
+
+    def prelude(self) -> str:
+        tools = (c5, evaluate_erdos_solution, verify_c5_solution)
+        return "import numpy as np\n\n" + "\n".join(inspect.getsource(tool) for tool in tools)
+
+    def seeds(self, rng: np.random.Generator, count: int, *, brief: bool = False) -> Sequence[Seed]:
+        return [_random_start(rng) for _ in range(count)]
+
+    def archivable(self, construction: Construction | None) -> bool:
+        return construction is not None and len(construction) <= LONGEST_IN_TRAINING
+
+    def reward(self, value: float) -> float:
+        return -1.0 / value
+
+    def judge(self, answer: object, *, exact: bool = False) -> Judgement:
+        longest = LONGEST_CLAIM if exact else LONGEST_IN_TRAINING
+        heights, claimed = _read(answer, longest)
+        numerators, denominator = repair(heights)
+        construction = np.array([p / denominator for p in numerators])
+        score = c5(construction)
+        if exact or score < self._best_score():
+            score = float(exact_c5(numerators, denominator))
+        _gate(score)
+        metrics = {"cells": float(len(heights))}
+        if claimed is not None:
+            metrics["claim_gap"] = score - claimed
+        return Judgement(value=-score, construction=construction, metrics=metrics)
+
+    def claim(self, construction: object) -> Fraction:
+        """The exact C5 of a construction (list or 1-D array of heights) of up to 20,000 cells.
+
+        Raises InvalidAnswer. Round the result up to print it.
+        """
+        if isinstance(construction, np.ndarray):
+            construction = construction.tolist()
+        heights, _ = _read(construction, LONGEST_CLAIM)
+        score = exact_c5(*repair(heights))
+        _gate(score)
+        return score
+
+    def _best_score(self) -> float:
+        record = self.record()
+        return record.score if record else 0.0
+
+
+def _random_start(rng: np.random.Generator) -> Seed:
+    """h = 0.5 + zero-mean uniform noise of +-0.4 on 40 to 99 cells, and its computed value."""
+    noise = rng.uniform(-0.4, 0.4, int(rng.integers(40, 100)))
+    numerators, denominator = repair(np.clip(0.5 + noise - noise.mean(), 0.0, 1.0).tolist())
+    heights = np.array([p / denominator for p in numerators])
+    return Seed(value=-c5(heights), construction=heights)
+
+
+def _read(answer: object, longest: int) -> tuple[list[float], float | None]:
+    """(heights, claimed C5 or None) of `[h, claimed, n]` or of `h` alone."""
+    if not (isinstance(answer, list) and answer and isinstance(answer[0], list)):
+        return numbers(answer, what="h", longest=longest), None
+    if len(answer) != 3:
+        raise InvalidAnswer(f"return h or (h, c5, n_points); this has {len(answer)} parts")
+    heights = numbers(answer[0], what="h", longest=longest)
+    claimed = number(answer[1], what="the claimed C5")
+    declared = whole(answer[2], what="n_points")
+    if declared != len(heights):
+        raise InvalidAnswer(f"n_points is {declared} but h has {len(heights)} values")
+    return heights, claimed
+
+
+def repair(heights: Sequence[float]) -> tuple[list[int], int]:
+    """The function that is scored, as integers p_i and q: h_i = p_i / q, sum p_i = n q / 2.
+
+    Raises InvalidAnswer for negative heights, a zero sum, or a height above 1 after rescaling.
+    """
+    lowest = min(heights)
+    if lowest < 0.0:
+        raise InvalidAnswer(f"h has a negative value: {lowest!r}")
+    integers, n = to_integers(heights), len(heights)
+    total = sum(integers)
+    if total == 0:
+        raise InvalidAnswer("h is zero everywhere")
+    peak = Fraction(max(integers) * n, 2 * total)
+    if peak > 1 + REPAIRABLE:
+        raise InvalidAnswer(f"rescaled to sum n/2, the maximum of h is {float(peak):.12g} > 1")
+    return _cap(integers)
+
+
+def _cap(integers: list[int]) -> tuple[list[int], int]:
+    """Rescales to sum n/2; cells above 1 become 1 and the others take the rest."""
+    n, capped = len(integers), 0
+    order = sorted(range(n), key=integers.__getitem__, reverse=True)
+    rest = sum(integers)
+    while integers[order[capped]] * (n - 2 * capped) > 2 * rest:
+        rest -= integers[order[capped]]
+        capped += 1
+    numerators = [height * (n - 2 * capped) for height in integers]
+    for i in order[:capped]:
+        numerators[i] = 2 * rest
+    return numerators, 2 * rest
+
+
+def exact_c5(numerators: Sequence[int], denominator: int) -> Fraction:
+    """C5 of h_i = p_i / q by one big-integer product: (2/n) max_k sum_i p_i (q - p_{i+k}) / q^2."""
+    complement = [denominator - p for p in numerators]
+    best = max(correlation(numerators, complement))
+    return Fraction(2 * best, len(numerators) * denominator * denominator)
+
+
+def _gate(score: float | Fraction) -> None:
+    if score < PROVEN_LOWER_BOUND:
+        raise ProvenBoundBroken(
+            f"C5 = {float(score):.9f} is below the proven bound {PROVEN_LOWER_BOUND}"
+        )
+
+
+# The tools below are also the candidate's prelude: they use numpy and each other only.
+
+
+def c5(h: "npt.ArrayLike") -> float:
+    """C5 of h rescaled to sum n/2; infinity when h has no valid rescaling."""
+    h = np.asarray(h, dtype=float).ravel()
+    with np.errstate(all="ignore"):
+        h = h * (len(h) / 2 / h.sum())
+    if not np.all((h >= 0) & (h <= 1 + 1e-9)):
+        return float("inf")
+    return float(np.correlate(h, 1 - h, "full").max() * 2 / len(h))
+
+
+def evaluate_erdos_solution(h_values: "npt.ArrayLike", c5_bound: float, n_points: int) -> float:
+    """C5 of h, or infinity when (h, c5_bound, n_points) would be rejected."""
+    try:
+        return verify_c5_solution(h_values, c5_bound, n_points)
+    except (TypeError, ValueError):
+        return float("inf")
+
+
+def verify_c5_solution(h_values: "npt.ArrayLike", c5_achieved: float, n_points: int) -> float:
+    """C5 of h; raises ValueError for what would be rejected. The claimed value is not used."""
+    h = np.asarray(h_values, dtype=float)
+    if h.shape != (n_points,):
+        raise ValueError(f"h has shape {h.shape}, expected ({n_points},)")
+    score = c5(h)
+    if not np.isfinite(score):
+        raise ValueError("h is not in [0, 1] after rescaling its sum to n/2")
+    return score

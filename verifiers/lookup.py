@@ -1,0 +1,94 @@
+"""Finding a problem: by canonical id, by alias, by the path of a problem file, by entry point."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from eurekaflow.verifiers.problem import Problem
+
+GROUP = "eurekaflow.problems"
+
+# canonical id -> (module, class), so that looking one up imports that one only
+_BUILTIN = {
+    "erdos": ("eurekaflow.verifiers.erdos", "Erdos"),
+    "circle-packing-26": ("eurekaflow.verifiers.circle_packing", "CirclePacking26"),
+    "circle-packing-32": ("eurekaflow.verifiers.circle_packing", "CirclePacking32"),
+}
+_ALIASES = {"cp26": "circle-packing-26", "cp32": "circle-packing-32"}
+
+
+class UnknownProblem(ValueError):
+    """No such problem, or a file without one; the message lists what exists."""
+
+
+@cache
+def load(spec: str) -> Problem:
+    """The problem named `spec`: an id, an alias, a `.py` file or an entry point's name."""
+    name = _ALIASES.get(spec, spec)
+    if name in _BUILTIN:
+        module, attribute = _BUILTIN[name]
+        return _instance(getattr(importlib.import_module(module), attribute), spec)
+    if spec.endswith(".py") or "/" in spec:
+        return _from_file(Path(spec).expanduser())
+    installed = _installed()
+    if name in installed:
+        return _instance(installed[name].load(), spec)
+    raise UnknownProblem(
+        f"no problem named {spec!r}; there are: {', '.join(names())}; "
+        "or give the path of a problem file, such as ./my_problem.py"
+    )
+
+
+def names() -> list[str]:
+    """Canonical ids of the built-in and the installed problems, sorted."""
+    return sorted({*_BUILTIN, *_installed()})
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _instance(found: object, spec: str) -> Problem:
+    problem = found() if isinstance(found, type) and issubclass(found, Problem) else found
+    if not isinstance(problem, Problem):
+        raise UnknownProblem(f"{spec!r} is {found!r}, not a subclass of Problem")
+    return problem
+
+
+def _from_file(path: Path) -> Problem:
+    if not path.is_file():
+        raise UnknownProblem(f"no problem file at {path}")
+    module = _execute(path.resolve())
+    own = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, Problem)
+        and item.__module__ == module.__name__
+        and hasattr(item, "name")
+    ]
+    leaves = [c for c in own if not any(c is not other and issubclass(other, c) for other in own)]
+    if len(leaves) != 1:
+        found = ", ".join(c.__name__ for c in leaves) or "none"
+        raise UnknownProblem(f"{path} must define exactly one Problem with a name; found: {found}")
+    return _instance(leaves[0], str(path))
+
+
+def _execute(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"eurekaflow_problem_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UnknownProblem(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def summary(problem: Problem) -> str:
+    """The first line of what the problem says about itself."""
+    return problem.title or (inspect.getdoc(type(problem)) or problem.name).splitlines()[0]
