@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -9,16 +12,17 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from eurekaflow.models.overview import StepSummary
 from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Session
 
-_progress: dict[str, object] = {}  # run -> its progress artifact in this flow run
+_progress: dict[str, UUID] = {}  # run -> its progress artifact in this flow run
 
 
 def publish_step(run_id: str, step: int) -> None:
     """Refresh the run's artifacts after a step. A Prefect fault is a note, never a failure."""
     s = session.of(run_id)
-    s.notify("step", step=step, metrics=s.archive.step_summary(s.run.id, step))
+    s.notify("step", step=step, metrics=in_scores(s, s.archive.step_summary(s.run.id, step)))
     try:
         _publish(s, run_id, step)
     except Exception as error:
@@ -28,13 +32,43 @@ def publish_step(run_id: str, step: int) -> None:
 def _publish(s: Session, run_id: str, step: int) -> None:
     percent = 100.0 * (step + 1) / s.config.steps
     if run_id not in _progress:
-        _progress[run_id] = create_progress_artifact(
-            progress=percent, key=f"progress-{run_id}", description=f"{s.problem.name}"
+        made = create_progress_artifact(
+            progress=percent, key=f"progress-{run_id}", description=s.problem.name
         )
+        assert isinstance(made, UUID)  # in a synchronous flow the call is not a coroutine
+        _progress[run_id] = made
     else:
-        update_progress_artifact(artifact_id=_progress[run_id], progress=percent)  # type: ignore[arg-type]
-    create_table_artifact(table=s.archive.step_table(s.run.id), key=f"steps-{run_id}")
+        update_progress_artifact(artifact_id=_progress[run_id], progress=percent)
+    create_table_artifact(table=step_table(s), key=f"steps-{run_id}")
     create_markdown_artifact(markdown=best_answer(s), key=f"best-{run_id}")
+
+
+def in_scores(s: Session, summary: StepSummary) -> dict[str, Any]:
+    """A step's numbers as people read them: scores instead of values, the gap to the record."""
+    record = s.problem.record()
+    best = summary.best_so_far
+    gap = None if best is None or record is None else s.problem.value(record.score) - best
+    return {
+        "best_score": None if best is None else s.problem.score(best),
+        "record_gap": gap,
+        "attempts": summary.attempts,
+        "valid_fraction": summary.valid / summary.attempts if summary.attempts else None,
+        "mean_reward": summary.mean_reward,
+        "beta": summary.beta,
+        "kl": summary.metrics.get("kl_policy_base"),
+        "logprob_gap": summary.metrics.get("logprob_gap_mean"),
+        "seconds": summary.seconds,
+    }
+
+
+def step_table(s: Session) -> list[dict[str, Any]]:
+    """One row per step, newest last."""
+    rows = []
+    for row in s.archive.step_rows(s.run.id):
+        numbers = in_scores(s, s.archive.step_summary(s.run.id, row.step))
+        seconds = sum(numbers.pop("seconds").values())
+        rows.append({"step": row.step + 1, **numbers, "seconds": round(seconds, 1)})
+    return rows
 
 
 def best_answer(s: Session) -> str:
@@ -42,9 +76,11 @@ def best_answer(s: Session) -> str:
     best = s.archive.best(s.run.id)
     if best is None:
         return f"# {s.problem.title or s.problem.name}\n\nNo valid attempt yet."
-    score = s.problem.score(best.value)
-    code = "\n".join("    " + line for line in s.archive.program(best.id).splitlines())
+    score = s.problem.score(best.value) if best.value is not None else float("nan")
+    program = s.archive.program(best.id) or ""
+    code = "\n".join("    " + line for line in program.splitlines())
     return (
         f"# {s.problem.title or s.problem.name}\n\n"
-        f"Best {s.problem.metric}: **{score:.10g}** (step {best.step}, attempt {best.id})\n\n{code}\n"
+        f"Best {s.problem.metric}: **{score:.10g}** (step {best.step + 1}, attempt {best.id})\n\n"
+        f"{code}\n"
     )

@@ -56,8 +56,9 @@ def build() -> App:
         group_commands=HOUSEKEEPING,
         suppress_keyboard_interrupt=False,
     )
-    for group, name, target, text in COMMANDS:
-        app.command(f"eurekaflow.flows.{target}", name=name, help=text, group=group)
+    for order, (group, name, target, text) in enumerate(COMMANDS):
+        path = f"eurekaflow.flows.{target}"
+        app.command(path, name=name, help=text, group=group, sort_key=order)
     app.register_install_completion_command(
         name="--install-completion",
         help="Install completion for your shell (bash, zsh, fish).",

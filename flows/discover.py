@@ -1,8 +1,8 @@
 """Algorithm 1 as one flow. Starting and resuming a run are the same call.
 
-Per step: choose parents by PUCT, sample a group from each, verify in the sandbox, archive, train on
-the entropic objective, commit. Every stage asks the archive what is missing, so a flow that died
-anywhere continues there.
+Per step: choose parents by PUCT, sample a group from each, verify in the sandbox, archive, train
+on the entropic objective, commit. Every stage asks the archive what is missing, so a flow that
+died anywhere continues there.
 """
 
 from __future__ import annotations

@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eurekaflow.models.errors import NoValidAttempt
+from eurekaflow.models.errors import NoValidAttempt, UsageError
+from eurekaflow.models.states import RunState
 
 if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
+    from eurekaflow.models.archive import Archive, RunRow
     from eurekaflow.models.settings import RunConfig
     from eurekaflow.tasks.session import Listener
+
+
+LATEST = "latest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +81,18 @@ def resume(
 
         archive = Archive(url)
         try:
-            run = archive.run(ref)
-            if steps is not None:
-                archive.extend(run.id, steps=steps)
+            run = newest_unfinished(archive) if ref == LATEST else archive.run(ref)
         finally:
             archive.close()
-        return work(str(run.uuid), surroundings.home, url, listener)
+        return work(str(run.uuid), surroundings.home, url, listener, steps=steps)
+
+
+def newest_unfinished(archive: Archive) -> RunRow:
+    """The run that `eureka resume` means by no name."""
+    found = archive.unfinished()
+    if not found:
+        raise UsageError("every run is finished", "lengthen one: eureka resume RUN --steps N")
+    return found[0]
 
 
 @contextlib.contextmanager
@@ -106,22 +117,29 @@ def services(surroundings: Surroundings) -> Iterator[str]:
         yield url
 
 
-def work(run_id: str, home: Path, url: str, listener: Listener) -> Summary:
+def work(
+    run_id: str, home: Path, url: str, listener: Listener, *, steps: int | None = None
+) -> Summary:
     """Run the flow to its end in this process, then let go of the run in the right state."""
     from eurekaflow.flows.discover import discover
     from eurekaflow.tasks import session
 
     session.configure(session.Place(home=home, database_url=url, listener=listener))
-    state = "interrupted"
+    state = RunState.PAUSED
     s = session.of(run_id)
     try:
-        s.hold  # noqa: B018  (refused here, before a flow run exists, when another process owns it)
+        hold = s.hold  # refused here, before a flow run exists, when another process owns it
+        if steps is not None:
+            s.archive.reconfigure(hold, steps=steps, minutes=None)
+            s.config = s.config.model_copy(update={"steps": steps, "minutes": None})
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
         discover(run_id)
-        state = "finished"
+        state = RunState.FINISHED
         return summary(s, state)
+    except NoValidAttempt:
+        raise
     except Exception:
-        state = "failed"
+        state = RunState.FAILED
         raise
     finally:
         session.close(run_id, state)
@@ -133,7 +151,7 @@ def summary(s: Any, state: str) -> Summary:
     if totals.best is None:
         raise NoValidAttempt(
             f"run {s.run.uuid} ended after {totals.steps} steps without one valid attempt",
-            f"eureka sql \"select outcome, count(*) from attempts where run = '{s.run.uuid}' group by 1\"",
+            f"eureka show {s.run.uuid} tells what failed and why",
         )
     return Summary(
         run=str(s.run.uuid),

@@ -141,12 +141,13 @@ class _Reporter:
 
     def __init__(self, on_wait: Progress | None) -> None:
         self._on_wait = on_wait
-        self._last = time.monotonic()
+        self._begin = self._last = time.monotonic()
 
     def __call__(self, message: str) -> None:
-        if self._on_wait and time.monotonic() - self._last > 2:
-            self._last = time.monotonic()
-            self._on_wait(message)
+        now = time.monotonic()
+        if self._on_wait and now - self._last > 2:
+            self._last = now
+            self._on_wait(f"{message} ({now - self._begin:.0f} s)")
 
 
 def _start(folder: Path, database_url: str | None, deadline: float, report: _Reporter) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import EurekaError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Advantage = Literal["entropic_adaptive", "entropic", "mean_baseline", "none"]
 Reuse = Literal["puct", "greedy", "fixed"]
-NEWEST = "latest"  # what `resume` and the reading commands mean by no name
+LATEST = "latest"  # the newest unfinished run
 
 
 class Stopped(EurekaError):
@@ -48,8 +49,8 @@ def run(
     reuse: Reuse | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     config: Path | None = None,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: Flag = False,
+    json: Json = False,
 ) -> int:
     """Discover: train on one problem until the budget ends.
 
@@ -109,20 +110,21 @@ def run(
     )
     if dry_run:
         return print_configuration(resolved, as_json=json)
+    here = surroundings()
+    prepare_model(resolved.config.model, here.home)
     from eurekaflow.flows import launch
 
     return follow(
-        lambda listener: launch.start(resolved.config, surroundings(), listener=listener),
-        as_json=json,
+        lambda listener: launch.start(resolved.config, here, listener=listener), as_json=json
     )
 
 
 def resume(
-    ref: str = NEWEST,
+    ref: Annotated[str, Parameter(show_default=False)] = LATEST,
     /,
     *,
     steps: int | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
 ) -> int:
     """Continue a run where the archive says it stopped.
 
@@ -151,6 +153,13 @@ def canonical(problem: str) -> str:
     loaded = find(problem)
     path = Path(problem)
     return str(path.resolve()) if path.suffix == ".py" or path.is_dir() else loaded.name
+
+
+def prepare_model(model: str, home: Path) -> None:
+    """Fetch and convert the weights before a run exists, so that a wrong name leaves no run."""
+    from eurekaflow.models.weights import resolve_model
+
+    resolve_model(model, home / "models", progress=lambda line: print(line, file=sys.stderr))
 
 
 def follow(work: Callable[[Listener], Summary], *, as_json: bool) -> int:

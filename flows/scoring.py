@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
+from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +20,10 @@ def verify(
     file: Path,
     /,
     *,
-    exact: Annotated[bool, Parameter(negative="")] = False,
+    exact: Flag = False,
     budget: float = 10.0,
     seed: int = 0,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
 ) -> int:
     """Score a program or a construction by hand.
 
@@ -75,7 +74,9 @@ def read(file: Path) -> str:
     """The text of a program or an answer. Raises UsageError."""
     try:
         if file.stat().st_size > LARGEST_FILE:
-            raise UsageError(f"{file} is larger than {LARGEST_FILE >> 20} MiB", "give a smaller file")
+            raise UsageError(
+                f"{file} is larger than {LARGEST_FILE >> 20} MiB", "give a smaller file"
+            )
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}", "check the path") from None
@@ -191,7 +192,7 @@ def standing(ahead: float) -> str:
     return f"{abs(ahead):.3g} {'better' if ahead > 0 else 'worse'}"
 
 
-def problems(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def problems(*, json: Json = False) -> int:
     """List the problems and their records.
 
     Parameters

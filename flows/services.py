@@ -22,7 +22,7 @@ from eurekaflow.flows.prefect_server import (
 )
 from eurekaflow.models import postgres
 from eurekaflow.models.daemons import spawn
-from eurekaflow.models.errors import UsageError
+from eurekaflow.models.errors import ArchiveUnavailable, UsageError
 from eurekaflow.models.file_lock import FileLock, try_exclusive
 from eurekaflow.models.postgres_files import control_folder
 
@@ -135,8 +135,8 @@ def supervise(home: Path, *, idle_s: float = IDLE_S, interval_s: float = INTERVA
             if idle >= idle_s:
                 stop_services(home)
                 return
-        except UsageError:
-            continue  # somebody took it in the meantime
+        except (UsageError, ArchiveUnavailable):
+            continue  # taken in the meantime, or slow to stop: look again later
         except FileNotFoundError:
             return  # the home was removed
 

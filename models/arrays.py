@@ -18,14 +18,16 @@ from psycopg.abc import AdaptContext, Buffer, PyFormat
 from psycopg.adapt import Dumper, Loader
 from psycopg.pq import Format
 
-_ELEMENTS = {  # numpy dtype -> (element oid, array oid, wire dtype)
+_ELEMENTS: dict[
+    np.dtype[Any], tuple[int, int, str]
+] = {  # numpy dtype -> (element oid, array oid, wire dtype)
     np.dtype("f8"): (701, 1022, ">f8"),
     np.dtype("f4"): (700, 1021, ">f4"),
     np.dtype("i4"): (23, 1007, ">i4"),
     np.dtype("i8"): (20, 1016, ">i8"),
     np.dtype("?"): (16, 1000, "?"),
 }
-_BY_OID = {element: np.dtype(dtype) for dtype, (element, _, _) in _ELEMENTS.items()}
+_BY_OID = {element: dtype for dtype, (element, _, _) in _ELEMENTS.items()}
 _LOADED = (1022, 1021, 1007, 1000)  # bigint[] stays a list: paths are short
 
 

@@ -1,4 +1,4 @@
-"""The vocabulary of the table definitions: columns that always carry a comment, and their rules."""
+"""What table definitions are made of: columns that always carry a comment, and rules."""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ def spawn(
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(".1.log"))
-    with log.open("ab") as stream:
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "ab") as stream:
         started = subprocess.run(
             ["/bin/sh", "-c", _DETACH, "sh", *map(str, argv)],
             stdin=subprocess.DEVNULL,

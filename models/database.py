@@ -131,5 +131,3 @@ def _teach(connection: Any, _record: object) -> None:
 def _reason(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     return f"the archive did not answer: {str(cause).strip()}"
-
-

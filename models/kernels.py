@@ -1,40 +1,11 @@
-"""The numeric kernels of sampling: counter-based uniforms and the block inverse-CDF sampler.
-
-A token is drawn by inverting the distribution function at a uniform that is a pure function of
-(run seed, step, group, attempt, position): no generator state exists, and a row's randomness does
-not depend on which other rows are sampled with it.
-"""
+"""The block sampler: one token per row by inverting the distribution function at a uniform."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 BLOCK = 512  # vocabulary entries summed together
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-
-
-def uniforms(
-    *, run_seed: int, step: int, group: int, attempts: Sequence[int], position: int
-) -> npt.NDArray[np.float64]:
-    """One uniform in (0, 1) per attempt, float64 [R].
-
-    SplitMix64's finaliser over each counter in turn (Steele, Lea and Flood 2014), so that nearby
-    counters give unrelated values. Counters are taken modulo 2**64; step -1 is allowed.
-    """
-    state = np.zeros(len(attempts), dtype=np.uint64)
-    counters: list[int | Sequence[int]] = [run_seed, step, group, attempts, position]
-    with np.errstate(over="ignore"):
-        for counter in counters:
-            word = np.asarray(counter, dtype=np.int64).astype(np.uint64)
-            state = _mixed((state ^ word) + _GOLDEN)
-    return ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 def draw(logits: Tensor, uniform: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -58,15 +29,9 @@ def draw(logits: Tensor, uniform: Tensor, *, temperature: float) -> tuple[Tensor
     return block * BLOCK + place, (chosen.log() - edges[:, -1].log()).float()
 
 
-def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
-
-
 def _block_sums(weights: Tensor) -> Tensor:
     """[R, V] -> [R, ceil(V / BLOCK)], without copying the vocabulary to pad it."""
-    rows, size = weights.shape
+    size = weights.shape[1]
     whole = size // BLOCK * BLOCK
     sums = weights[:, :whole].unflatten(1, (whole // BLOCK, BLOCK)).sum(-1)
     if whole == size:

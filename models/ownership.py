@@ -8,6 +8,7 @@ old and every write of it is refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -71,7 +72,8 @@ class Hold:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.release()
+        with contextlib.suppress(ArchiveUnavailable):  # then the lock is gone, the lease expires
+            self.release()
 
     def renew(self) -> None:
         """Extend the lease; reconnects after a server restart. Raises FencedOut when lost."""
@@ -81,6 +83,9 @@ class Hold:
             except ArchiveUnavailable:
                 self._reconnect()
                 self._extend()
+            except FencedOut:
+                self._drop()  # keep no lock on a run that is not ours
+                raise
 
     def release(self, state: str | None = None) -> None:
         """Give the run back, optionally in a new state. Calling it again does nothing."""
@@ -88,13 +93,15 @@ class Hold:
         with self._guard:
             if self._connection.closed:
                 return
+            values = {"run": self.run_id, "epoch": self.epoch, "state": state}
             try:
                 with database.errors():
-                    values = {"run": self.run_id, "epoch": self.epoch, "state": state}
                     database.run(self._connection, _RELEASE, **values)
+            except ArchiveUnavailable:  # a broken connection: the epoch still guards the row
+                with database.errors(), self._engine.connect() as fresh:
+                    database.run(fresh, _RELEASE, **values)
             finally:
-                self._connection.invalidate()  # closes the socket, and the lock with it
-                self._connection.close()
+                self._drop()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
 
@@ -133,9 +140,12 @@ class Hold:
                     "let it finish, or resume the run after it ended",
                 )
 
-    def _reconnect(self) -> None:
-        self._connection.invalidate()
+    def _drop(self) -> None:
+        self._connection.invalidate()  # closes the socket, and the lock with it
         self._connection.close()
+
+    def _reconnect(self) -> None:
+        self._drop()
         try:
             self._connection = self._lock()
         except RunOwned as error:

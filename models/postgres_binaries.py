@@ -16,6 +16,7 @@ from eurekaflow.models.daemons import Account, as_account, plain_environment
 from eurekaflow.models.errors import PrerequisiteMissing
 
 OLDEST_MAJOR = 14
+_RUNS = '"$0/postgres" --version && "$0/initdb" --version'
 
 
 class Binaries(NamedTuple):
@@ -95,18 +96,41 @@ def _version_of(folder: Path) -> str | None:
 
 
 def reachable_binaries(found: Binaries, folder: Path, account: Account | None) -> Binaries:
-    """`found`, or a copy of it in `folder` when `account` cannot run it where it is."""
-    if account is None or try_as(account, '"$0/postgres" --version', found.folder):
+    """`found`, or a copy of it in `folder` when `account` cannot run it where it is.
+
+    Raises PrerequisiteMissing when `account` cannot run the copy either.
+    """
+    if account is None or try_as(account, _RUNS, found.folder):
         return found
     key = hashlib.sha256(str(found.folder).encode()).hexdigest()[:8]
-    copy = folder / f"programs-{found.version}-{key}"
-    if not (copy / "bin").is_dir():
-        draft = Path(tempfile.mkdtemp(prefix="programs-draft-", dir=copy.parent))
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(found.folder.parent / part, draft / part, symlinks=True)
-        draft.chmod(0o755)
-        draft.rename(copy)
-    return Binaries(copy / "bin", found.version)
+    target = folder / f"programs-{found.version}-{key}"
+    copy = Binaries(target / "package" / "pginstall" / "bin", found.version)
+    if not copy.folder.is_dir():
+        _copy_programs(found.folder.resolve().parent, target)
+    if not try_as(account, _RUNS, copy.folder):
+        raise PrerequisiteMissing(
+            f"user {account.name!r} can run the Postgres programs neither in {found.folder} nor "
+            f"in {copy.folder}",
+            f"rm -r {target}; see that {folder} is not mounted noexec",
+        )
+    return copy
+
+
+def _copy_programs(install: Path, target: Path) -> None:
+    """Copy an installation whole or not at all, with the libraries its wheel put beside it."""
+    draft = Path(tempfile.mkdtemp(prefix="programs-draft-", dir=target.parent))
+    copy = draft / "package" / "pginstall"
+    copy.mkdir(parents=True)
+    for folder in (draft, copy.parent, copy):
+        folder.chmod(0o755)  # whatever the umask is
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(install / part, copy / part, symlinks=True)
+    package = install.parent
+    libraries = package.with_name(package.name + ".libs")
+    if libraries.is_dir():
+        # The programs look for ../../../<package>.libs, by the package's own name.
+        shutil.copytree(libraries, draft / libraries.name)
+    draft.rename(target)
 
 
 def try_as(account: Account, script: str, path: Path) -> bool:

@@ -86,10 +86,21 @@ def control_folder(home: Path) -> Path:
     """`home/postgres`, made if needed. Raises PrerequisiteMissing when that is not allowed."""
     folder = home.absolute() / "postgres"
     try:
-        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_passable(folder)
     except OSError as error:
         raise file_problem(error, folder) from error
     return folder
+
+
+def _make_passable(folder: Path) -> None:
+    """Make a folder that other users may pass but not list, whatever the umask is."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        folder.chmod(0o711)
 
 
 def find_place(home: Path) -> Place | None:
@@ -111,7 +122,7 @@ def make_place(home: Path, account: Account | None) -> Place:
     if account is None or can_enter(folder, account):
         location = "data"
     else:
-        SHARED_ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_passable(SHARED_ROOT)
         outer = Path(tempfile.mkdtemp(prefix="archive-", dir=SHARED_ROOT))
         outer.chmod(0o711)
         location = str(outer / "data")

@@ -10,9 +10,11 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 
@@ -28,7 +30,7 @@ from eurekaflow.models.daemons import (
     working_folder,
 )
 from eurekaflow.models.errors import ArchiveUnavailable, EurekaError
-from eurekaflow.models.file_lock import is_locked, lock_owners, try_exclusive
+from eurekaflow.models.file_lock import FileLock, is_locked, try_exclusive
 from eurekaflow.models.postgres_binaries import Binaries
 from eurekaflow.models.postgres_files import (
     Place,
@@ -39,6 +41,12 @@ from eurekaflow.models.postgres_files import (
 )
 
 Progress = Callable[[str], None]
+START_ATTEMPTS = 3
+
+_REFUSALS = ("starting up", "not yet accepting", "recovery state", "shutting down")
+# What is no reason of a server's own for its end, in its log.
+_NOISE = (*_REFUSALS, "unexpected postmaster exit", "administrator command")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "Check free disk space")
 
 
 def postmaster(place: Place) -> int | None:
@@ -70,8 +78,7 @@ class Answer:
 
     @property
     def recovering(self) -> bool:
-        phrases = ("starting up", "not yet accepting", "recovery", "shutting down")
-        return any(phrase in self.message for phrase in phrases)
+        return any(phrase in self.message for phrase in _REFUSALS)
 
 
 _QUESTION = (
@@ -113,9 +120,10 @@ def client_count(place: Place, *, without: str) -> int:
 
 def create(place: Place, binaries: Binaries, account: Account | None) -> None:
     """initdb in a folder of another name, so that a killed one is never taken for finished."""
-    draft = place.data.with_name("data.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(mode=0o700)
+    for remains in place.data.parent.glob("data.new-*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    # A new name each time: the initdb of a killed starter may still be writing to the old one.
+    draft = Path(tempfile.mkdtemp(prefix="data.new-", dir=place.data.parent))
     if account is not None:
         os.chown(draft, account.uid, account.gid)
     command = [binaries.folder / "initdb", "-D", draft, "-U", "postgres", "--encoding=UTF8"]
@@ -146,61 +154,96 @@ def launch(
     timeout_s: float,
     on_wait: Progress | None,
 ) -> None:
-    """Start the postmaster unless one lives, and wait until it answers."""
-    start = place.log.stat().st_size if place.log.exists() else 0
+    """Start the postmaster unless one lives, and wait until it answers.
+
+    A server that was killed or stopped from outside meanwhile is started again; one that gave
+    a reason for its end is not. Raises ArchiveUnavailable, or PrerequisiteMissing (disk full).
+    """
+    words = ""
+    for _ in range(START_ATTEMPTS):
+        log_start = place.log.stat().st_size if place.log.exists() else 0
+        lock = _run_lock(place, timeout_s)
+        if lock is not None:
+            with lock:
+                _spawn_postmaster(place, binaries, account, lock)
+        if _await_answer(place, log_start=log_start, timeout_s=timeout_s, on_wait=on_wait):
+            return
+        words = _own_words(place, log_start)
+        if "FATAL" in words or "PANIC" in words:
+            break
+    raise _server_problem("the archive's server ended while starting", words, place)
+
+
+def _run_lock(place: Place, timeout_s: float) -> FileLock | None:
+    """The lock that a new server inherits; None when a server already lives."""
     deadline = time.monotonic() + timeout_s
-    while (lock := try_exclusive(place.run_lock)) is None and postmaster(place) is None:
+    while postmaster(place) is None:
+        lock = try_exclusive(place.run_lock)
+        if lock is not None:
+            return lock
         # Backends of a killed postmaster: two servers on one folder would destroy it.
         if time.monotonic() > deadline:
-            raise _server_problem(
-                f"processes {lock_owners(place.run_lock)} of an ended server still live", "", place
-            )
+            owners = "processes of an ended server still work in the data folder"
+            raise _server_problem(owners, _own_words(place, 0), place)
         time.sleep(0.05)
-    if lock is not None:
-        with lock:
-            if postmaster(place) is None:
-                _remove_remains(place)
-                settings = write_settings(place)
-                arguments = ["-D", str(place.data), "-c", f"config_file={settings}"]
-                spawn(
-                    [str(binaries.folder / "postgres"), *arguments],
-                    log=place.log,
-                    cwd=place.data,
-                    lock_descriptor=lock.descriptor,
-                    account=account,
-                )
-    _await_answer(place, log_start=start, timeout_s=timeout_s, on_wait=on_wait)
+    return None
 
 
-def _remove_remains(place: Place) -> None:
-    """Remove the files of a server that is gone; only ever called with the run lock held."""
+def _spawn_postmaster(
+    place: Place, binaries: Binaries, account: Account | None, lock: FileLock
+) -> None:
+    # Safe only under the run lock: these files are Postgres' own guard against two servers.
     for name in ("postmaster.pid", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
         (place.data / name).unlink(missing_ok=True)
+    settings = write_settings(place)
+    arguments = ["-D", str(place.data), "-c", f"config_file={settings}"]
+    spawn(
+        [str(binaries.folder / "postgres"), *arguments],
+        log=place.log,
+        cwd=place.data,
+        lock_descriptor=lock.descriptor,
+        account=account,
+    )
 
 
 def _await_answer(
     place: Place, *, log_start: int, timeout_s: float, on_wait: Progress | None
-) -> None:
-    """Wait for `select 1`: as long as it takes in recovery, `timeout_s` when it is silent."""
+) -> bool:
+    """Wait for an answer, however long recovery takes; False when the server ended instead.
+
+    Raises ArchiveUnavailable when a living server is silent for `timeout_s` seconds.
+    """
     begin = last_word = last_report = time.monotonic()
+    pause_s = 0.02
     while not (answer := ask(place)).answers:
         now = time.monotonic()
         if answer.recovering:
             last_word = now
         if not is_locked(place.run_lock) and postmaster(place) is None:
-            log = tail(place.log, start=log_start)
-            raise _server_problem("the archive's server ended while starting", log, place)
+            return False
         if now - last_word > timeout_s:
-            log = tail(place.log, start=log_start)
             text = f"the archive's server did not answer for {timeout_s:.0f} s: {answer.message}"
-            raise _server_problem(text, log, place)
+            raise _server_problem(text, _own_words(place, log_start), place)
         if on_wait and now - last_report > 2:
             last_report = now
             on_wait(f"waiting for the archive's server ({now - begin:.0f} s)")
-        time.sleep(0.03)
+        time.sleep(pause_s)
+        pause_s = min(0.2, 1.3 * pause_s)
+    return True
+
+
+def _own_words(place: Place, log_start: int) -> str:
+    """The end of the log without refused questions and clients cut off."""
+    lines = tail(place.log, start=log_start, limit=8000).splitlines()
+    told = [line for line in lines if not any(noise in line for noise in _NOISE)]
+    return "\n".join(told[-12:])
 
 
 def end_server(place: Place) -> bool:
+    """Stop the postmaster (fast, then at once); whether there was one.
+
+    Raises ArchiveUnavailable when it does not end.
+    """
     pid = postmaster(place)
     if pid is None:
         return False
@@ -216,7 +259,7 @@ def end_server(place: Place) -> bool:
 
 
 def _server_problem(what: str, log: str, place: Place) -> EurekaError:
-    if "No space left on device" in log or "Disk quota exceeded" in log:
+    if any(phrase in log for phrase in _DISK_FULL):
         return file_problem(OSError(errno.ENOSPC, "No space left on device"), place.data)
     shown = f"\n{log}" if log else ""
     return ArchiveUnavailable(f"{what}{shown}", f"see {place.log}; eureka doctor")

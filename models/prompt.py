@@ -154,7 +154,7 @@ def _rules(parts: PromptParts) -> str:
     if parts.budget_s is not None:
         lines.append(
             f"You have {parts.budget_s:g} seconds on one CPU core; "
-            f"it is stopped soon after {1.1 * parts.budget_s:g} seconds and then earns nothing."
+            f"it is stopped soon after {1.1 * parts.budget_s:g} seconds and then counts as failed."
         )
     if parts.language == "python":
         lines.append(f"Use {parts.libraries}; no network, files or further processes.")

@@ -45,6 +45,14 @@ def rank_prior(values: npt.ArrayLike) -> Float64:
     return np.asarray((count - rank) / (count * (count + 1) / 2.0))
 
 
+def exploitation(
+    values: npt.ArrayLike, visits: npt.ArrayLike, best_child: npt.ArrayLike
+) -> Float64:
+    """Q of every node, [n]: the best child's value once visited, its own value before."""
+    v, n, m = (np.asarray(x, dtype=np.float64) for x in (values, visits, best_child))
+    return np.where((n > 0) & ~np.isnan(m), m, v)
+
+
 def puct_scores(
     values: npt.ArrayLike,
     visits: npt.ArrayLike,
@@ -62,10 +70,9 @@ def puct_scores(
     """
     v = np.asarray(values, dtype=np.float64)
     n = np.asarray(visits, dtype=np.float64)
-    m = np.asarray(best_child, dtype=np.float64)
     if not np.isfinite(v).all():
         raise ValueError("every node needs a finite value")
-    q = np.where((n > 0) & ~np.isnan(m), m, v)
+    q = exploitation(v, n, best_child)
     scale = value_scale(v, is_seed, over=scale_over)
     bonus = c * scale * rank_prior(v) * np.sqrt(1.0 + total) / (1.0 + n)
     return np.asarray(q + bonus)

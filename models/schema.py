@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -76,5 +78,6 @@ def _engine(url: str) -> Engine:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", "eurekaflow:migrations")
+    # "eurekaflow:migrations" fails in an editable install: the namespace has no real folder
+    config.set_main_option("script_location", str(resources.files("eurekaflow.migrations")))
     return config

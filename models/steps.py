@@ -1,9 +1,9 @@
-"""Writes of the stages plan, sample and verify; each is one fenced, repeatable transaction."""
+"""Writing responses and verdicts; each call is one fenced transaction that may be repeated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,50 +13,13 @@ from sqlalchemy import Connection
 from eurekaflow.models import arrays, database
 from eurekaflow.models.bodies import Contents
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.planning import Planning
 from eurekaflow.models.policy import Response
-from eurekaflow.models.reads import Reads
 from eurekaflow.models.registry import jsonb
-from eurekaflow.models.rows import GroupRow, PlannedGroup, SeedRow, StoreCount, VerdictRow
-from eurekaflow.models.states import STAGE_OF, STAGES
+from eurekaflow.models.rows import StoreCount, VerdictRow
+from eurekaflow.models.states import OUTCOMES, STAGE_OF, STAGES
 from eurekaflow.models.text import escape
 
-_SEQUENCE = """
-    update archive.runs set next_seq = next_seq + :count where id = :run
-    returning next_seq - :count as first"""
-_ADD_SEED = """
-    insert into archive.attempts (run_id, step, group_index, attempt_index, seq, state, outcome,
-        value, archivable, eligible, dedupe_key, program_hash, construction_hash, verified_at)
-    values (:run, -1, :slot, :draw, :seq, 'verified', 'seed', :value, true, :eligible, :dedupe,
-        :program, :construction, now())
-    on conflict (run_id, step, group_index, attempt_index) do nothing"""
-_ADD_STEP = """
-    insert into archive.steps (run_id, step, stage, version_sampled)
-    select id, :step, 'planned', version from archive.runs where id = :run"""
-_ADD_GROUP = """
-    insert into archive.groups (run_id, step, group_index, parent_id, shown_id, prompt_hash,
-        prompt_ids, opening, group_size, parent_visits, parent_q, parent_prior, parent_bonus,
-        parent_puct)
-    values (:run, :step, :group, :parent, :shown, :prompt, :ids, :opening, :size, :visits, :q,
-        :prior, :bonus, :puct)"""
-_RESERVE = """
-    insert into archive.attempts (run_id, step, group_index, attempt_index, seq, parent_id, path,
-        state)
-    select g.run_id, g.step, g.group_index, slot,
-        :first + sum(g.group_size) over (order by g.group_index) - g.group_size + slot,
-        g.parent_id, p.path || p.id, 'planned'
-    from (select *, sum(group_size) over (order by group_index) as upto from archive.groups
-          where run_id = :run and step = :step) g
-    join archive.attempts p on p.id = g.parent_id
-    cross join lateral generate_series(0, g.group_size - 1) slot"""
-_RESERVE = """
-    insert into archive.attempts (run_id, step, group_index, attempt_index, seq, parent_id, path,
-        state)
-    select g.run_id, g.step, g.group_index, slot, :first + g.upto - g.group_size + slot,
-        g.parent_id, p.path || p.id, 'planned'
-    from (select *, sum(group_size) over (order by group_index) as upto from archive.groups
-          where run_id = :run and step = :step) g
-    join archive.attempts p on p.id = g.parent_id
-    cross join lateral generate_series(0, g.group_size - 1) slot"""
 _STORED = """
     select a.attempt_index, a.id, a.response_hash, t.ids, t.logprobs, t.mask
     from archive.attempts a left join archive.tokens t on t.attempt_id = a.id
@@ -67,89 +30,61 @@ _TOKENS = """
 _SAMPLED = """
     update archive.attempts set state = 'sampled', response_hash = :response, finish = :finish,
         forced = :forced, response_tokens = :length, sampled_at = now()
-    where id = :id and state = 'planned'"""
+    where id = :id"""
+_OPEN = """
+    select id from archive.attempts
+    where run_id = :run and step = :step and id = any(:ids) and state = 'sampled'"""
 _VERIFIED = """
     update archive.attempts set state = 'verified', outcome = :outcome, value = :value,
         reward = :reward, message = :message, archivable = :archivable, dedupe_key = :dedupe,
         program_hash = :program, construction_hash = :construction, stdout_hash = :stdout,
         metrics = :metrics, queue_s = :queue_s, run_s = :run_s, cpu_s = :cpu_s, worker = :worker,
         verified_at = now()
-    where id = :id and run_id = :run and step = :step and state = 'sampled'"""
-_OPEN = """
-    select id from archive.attempts
-    where run_id = :run and step = :step and id = any(:ids) and state = 'sampled'"""
+    where id = :id"""
 _LOST = """
     update archive.attempts set state = 'lost', message = :message
     where run_id = :run and step = :step and id = any(:ids) and state in ('planned', 'sampled')"""
 _STAGE_DONE = """
-    update archive.steps set seconds = jsonb_build_object(cast(:name as text),
-            cast(:seconds as float8)) || seconds,
-        stage = case when array_position(cast(:order as text[]), stage)
-            < array_position(cast(:order as text[]), cast(:stage as text))
-            and :name in ('sample', 'verify') then :stage else stage end
+    update archive.steps set
+        seconds = jsonb_build_object(cast(:name as text), cast(:seconds as float8)) || seconds,
+        stage = case when stage = any(:before) then :stage else stage end
     where run_id = :run and step = :step"""
+_MOVED_HERE = ("sample", "verify")  # the other stages end in a transaction of their own
 
 
-class Steps(Reads):
-    """The first half of a step."""
-
-    def add_seeds(self, hold: database.Fence, seeds: Sequence[SeedRow]) -> int:
-        """Add starting points or later draws of their slots; how many were new.
-
-        Every value must be finite. Draw 0 of a slot is the node; later draws only change what it
-        shows and its value.
-        """
-        with self._write(hold) as connection:
-            return _insert_seeds(connection, hold.run_id, seeds)
-
-    def plan(
-        self, hold: database.Fence, step: int, groups: Sequence[PlannedGroup]
-    ) -> list[GroupRow]:
-        """Plan a step: its groups and their attempts, numbered in (group, attempt) order.
-
-        An existing plan is kept and returned. Raises UsageError when the step before is not
-        archived or a group has no parent.
-        """
-        with self._write(hold) as connection:
-            if not _has_step(connection, hold.run_id, step):
-                _check_order(connection, hold.run_id, step, groups)
-                _insert_plan(connection, hold.run_id, step, groups)
-        return self.groups(hold.run_id, step)
+class Steps(Planning):
+    """What sampling and verification bring in."""
 
     def store_responses(
         self, hold: database.Fence, step: int, group_index: int, responses: Sequence[Response]
     ) -> StoreCount:
-        """Store sampled responses with their tokens. Stored rows are kept and compared."""
+        """Store sampled responses with their tokens; stored rows are kept and compared.
+
+        Raises UsageError for a slot that was never planned.
+        """
         with self._write(hold) as connection:
             slots = [response.attempt_index for response in responses]
             key = (hold.run_id, step, group_index, slots)
-            stored = {row[0]: row for row in database.binary_rows(connection, _STORED, key)}
-            unknown = sorted(set(slots) - stored.keys())
-            if unknown:
+            stored = {row[0]: row[1:] for row in database.binary_rows(connection, _STORED, key)}
+            if unknown := sorted(set(slots) - stored.keys()):
                 raise UsageError(f"step {step} group {group_index} has no slots {unknown}")
             new = [r for r in responses if stored[r.attempt_index][2] is None]
-            new = [r for r in new if stored[r.attempt_index][3] is None]
-            _insert_responses(connection, {r.attempt_index: stored[r.attempt_index] for r in new}, new)
-        fresh = {response.attempt_index for response in new}
-        count = StoreCount(inserted=len(new))
-        for response in responses:
-            if response.attempt_index not in fresh:
-                count = _compared(count, response, stored[response.attempt_index])
-        return count
+            _insert_responses(connection, [(stored[r.attempt_index][0], r) for r in new])
+        replayed = [r for r in responses if stored[r.attempt_index][2] is not None]
+        same = sum(_same(response, stored[response.attempt_index]) for response in replayed)
+        return StoreCount(inserted=len(new), identical=same, different=len(replayed) - same)
 
     def store_verdicts(
         self, hold: database.Fence, step: int, verdicts: Sequence[VerdictRow]
     ) -> int:
         """Store verdicts of sampled attempts; how many were new. Old verdicts never change."""
-        for verdict in verdicts:
-            _check_verdict(verdict)
+        checked = {verdict.attempt_id: _checked(verdict) for verdict in reversed(verdicts)}
         with self._write(hold) as connection:
-            key = {"run": hold.run_id, "step": step}
-            ids = [verdict.attempt_id for verdict in verdicts]
-            open_ids = {row.id for row in database.rows(connection, _OPEN, ids=ids, **key)}
-            new = {v.attempt_id: v for v in reversed(verdicts) if v.attempt_id in open_ids}
+            ids = list(checked)
+            found = database.rows(connection, _OPEN, run=hold.run_id, step=step, ids=ids)
+            new = [checked[row.id] for row in found]
             contents = Contents()
-            values = [{**key, **_verdict_values(v, contents)} for v in new.values()]
+            values = [_verdict_values(verdict, contents) for verdict in new]
             contents.write(connection)
             database.many(connection, _VERIFIED, values)
         return len(new)
@@ -164,113 +99,90 @@ class Steps(Reads):
 
     def stage_done(self, hold: database.Fence, step: int, stage: str, seconds: float) -> None:
         """Record a stage's seconds, the first time only; moves `sample` and `verify` on."""
-        reached = STAGE_OF[stage]
+        goal = STAGE_OF[stage]
+        before = [str(value) for value in STAGES[: STAGES.index(goal)]]
+        values = {
+            "name": stage,
+            "seconds": float(seconds),
+            "stage": str(goal),
+            "before": before if stage in _MOVED_HERE else [],
+        }
         with self._write(hold) as connection:
-            database.run(
-                connection,
-                _STAGE_DONE,
-                run=hold.run_id,
-                step=step,
-                name=stage,
-                stage=str(reached),
-                seconds=seconds,
-                order=[str(value) for value in STAGES],
-            )
+            database.run(connection, _STAGE_DONE, run=hold.run_id, step=step, **values)
 
 
-def _insert_seeds(connection: Connection, run_id: int, seeds: Sequence[SeedRow]) -> int:
-    known = {
-        (row.group_index, row.attempt_index)
-        for row in database.rows(
-            connection,
-            "select group_index, attempt_index from archive.attempts "
-            "where run_id = :run and step = -1",
-            run=run_id,
-        )
-    }
-    new = sorted(
-        (seed for seed in seeds if (seed.slot, seed.draw) not in known),
-        key=lambda seed: (seed.slot, seed.draw),
-    )
-    wrong = [seed.slot for seed in new if not math.isfinite(seed.value)]
-    if wrong:
-        raise UsageError(
-            f"the seeds of slots {wrong} have no finite value",
-            "give every seed of the problem a value, worse than any valid attempt if it is empty",
-        )
-    first = _reserve_sequence(connection, run_id, len(new))
+def _insert_responses(connection: Connection, new: Sequence[tuple[int, Response]]) -> None:
     contents = Contents()
-    values = [_seed_values(run_id, first + i, seed, contents) for i, seed in enumerate(new)]
+    tokens = [_token_values(attempt_id, response) for attempt_id, response in new]
+    sampled = [
+        {
+            "id": attempt_id,
+            "response": contents.text(response.text),
+            "finish": response.finish,
+            "forced": response.forced,
+            "length": len(response.token_ids),
+        }
+        for attempt_id, response in new
+    ]
     contents.write(connection)
-    database.many(connection, _ADD_SEED, values)
-    return len(new)
+    database.many(connection, _TOKENS, tokens)
+    database.many(connection, _SAMPLED, sampled)
 
 
-def _seed_values(run_id: int, seq: int, seed: SeedRow, contents: Contents) -> dict[str, Any]:
-    return {
-        "run": run_id,
-        "slot": seed.slot,
-        "draw": seed.draw,
-        "seq": seq,
-        "value": float(seed.value),
-        "eligible": seed.draw == 0,
-        "dedupe": arrays.dedupe_key(seed.construction, seed.program),
-        "program": contents.text(seed.program),
-        "construction": contents.construction(seed.construction),
-    }
+def _token_values(attempt_id: int, response: Response) -> dict[str, Any]:
+    ids, logprobs, mask = _token_arrays(response)
+    return {"id": attempt_id, "ids": ids, "logprobs": logprobs, "mask": mask}
 
 
-def _reserve_sequence(connection: Connection, run_id: int, count: int) -> int:
-    return int(database.one(connection, _SEQUENCE, run=run_id, count=count).first)
+def _token_arrays(response: Response) -> tuple[Any, Any, Any]:
+    return (
+        np.asarray(response.token_ids, dtype=np.int32),
+        np.asarray(response.logprobs, dtype=np.float32),
+        np.asarray(response.mask, dtype=np.bool_),
+    )
 
 
-def _has_step(connection: Connection, run_id: int, step: int) -> bool:
-    sql = "select 1 from archive.steps where run_id = :run and step = :step"
-    return database.first(connection, sql, run=run_id, step=step) is not None
+def _same(response: Response, stored: Sequence[Any]) -> bool:
+    """Whether a replayed response has the stored text and bit-identical tokens."""
+    ids, logprobs, mask = _token_arrays(response)
+    return (
+        Contents().text(response.text) == stored[1]
+        and np.array_equal(ids, stored[2])
+        and logprobs.tobytes() == stored[3].tobytes()
+        and np.array_equal(mask, stored[4])
+    )
 
 
-def _check_order(
-    connection: Connection, run_id: int, step: int, groups: Sequence[PlannedGroup]
-) -> None:
-    sql = """select step, stage from archive.steps where run_id = :run
-        order by step desc limit 1"""
-    last = database.first(connection, sql, run=run_id)
-    if step != (last.step + 1 if last else 0):
-        raise UsageError(f"step {step} cannot follow step {last.step if last else 'none'}")
-    if last and last.stage not in ("archived", "updated", "committed"):
-        raise UsageError(f"step {last.step} is only {last.stage}: settle it before step {step}")
-    if not groups:
-        raise UsageError(f"step {step} has no groups", "shorten the prompt or widen the window")
-
-
-def _insert_plan(
-    connection: Connection, run_id: int, step: int, groups: Sequence[PlannedGroup]
-) -> None:
-    _insert_seeds(connection, run_id, [group.draw for group in groups if group.draw])
-    shown = {
-        row.group_index: row.id
-        for row in database.rows(connection, _LAST_DRAWS, run=run_id)
-    }
-    contents = Contents()
-    values = []
-    for group in groups:
-        draw = group.draw
-        shown_id = _draw_id(connection, run_id, draw) if draw else None
-        values.append(
-            {
-                "run": run_id,
-                "step": step,
-                "group": group.group_index,
-                "parent": group.parent_id,
-                "shown": shown_id,
-                "prompt": contents.text(group.prompt),
-                "ids": np.asarray(group.prompt_ids, dtype=np.int32),
-                "opening": escape(group.opening),
-                "size": group.group_size,
-                "visits": group.visits,
-                "q": group.q,
-                "prior": group.prior,
-                "bonus": group.bonus,
-                "puct": group.puct,
-            }
+def _checked(verdict: VerdictRow) -> VerdictRow:
+    """The verdict, or UsageError for one that no verifier may give."""
+    valid = verdict.outcome == "valid"
+    if verdict.outcome not in OUTCOMES or verdict.outcome == "seed":
+        raise UsageError(f"attempt {verdict.attempt_id}: unknown outcome {verdict.outcome!r}")
+    if valid and (verdict.value is None or not math.isfinite(verdict.value)):
+        raise UsageError(f"attempt {verdict.attempt_id}: valid, but its value is {verdict.value}")
+    if not math.isfinite(verdict.reward) or (not valid and verdict.reward != 0.0):
+        raise UsageError(
+            f"attempt {verdict.attempt_id}: {verdict.outcome} with reward {verdict.reward}"
         )
+    return verdict if valid else replace(verdict, value=None)
+
+
+def _verdict_values(verdict: VerdictRow, contents: Contents) -> dict[str, Any]:
+    key = arrays.dedupe_key(verdict.construction, verdict.program or "")
+    return {
+        "id": verdict.attempt_id,
+        "outcome": str(verdict.outcome),
+        "value": verdict.value,
+        "reward": float(verdict.reward),
+        "message": escape(verdict.message),
+        "archivable": verdict.archivable and verdict.outcome == "valid",
+        "dedupe": key,
+        "program": contents.text(verdict.program),
+        "construction": contents.construction(verdict.construction),
+        "stdout": contents.text(verdict.stdout),
+        "metrics": jsonb(verdict.metrics),
+        "queue_s": verdict.queue_s,
+        "run_s": verdict.run_s,
+        "cpu_s": verdict.cpu_s,
+        "worker": escape(verdict.worker),
+    }

@@ -73,7 +73,12 @@ def _backend(tokens: list[str], types: list[int], merges: list[str]) -> Any:
         if kind != _UNUSED and kind not in added
     }
     pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=pairs))
+    try:
+        tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=pairs))
+    except Exception as error:  # the library raises nothing more specific
+        raise ModelDamaged(
+            f"the GGUF file's merges do not fit its tokens: {error}", "fetch the file again"
+        ) from error
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

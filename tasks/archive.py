@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from eurekaflow.tasks import session
 from eurekaflow.tasks.retry import stage
 
@@ -12,14 +10,13 @@ from eurekaflow.tasks.retry import stage
 def archive(run_id: str, step: int) -> None:
     """Settle the step's verdicts in sequence order; a settled step is left alone."""
     s = session.of(run_id)
-    started = time.monotonic()
     c = s.config
-    s.archive.settle(
-        s.hold,
-        step,
-        topk_children=c.topk_children,
-        archive_cap=c.archive_cap,
-        retention_scope=c.retention_scope,
-        visit_unit=c.visit_unit,
-    )
-    s.archive.stage_done(s.hold, step, "archived", seconds=time.monotonic() - started)
+    with s.timed(step, "archive"):
+        s.archive.settle(
+            s.hold,
+            step,
+            topk_children=c.topk_children,
+            archive_cap=c.archive_cap,
+            retention_scope=c.retention_scope,
+            visit_unit=c.visit_unit,
+        )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from eurekaflow.models.errors import UsageError
 from eurekaflow.models.policy import Prompt
-from eurekaflow.models.prompt import PromptParts, render, shrink
-from eurekaflow.models.puct import greedy_parents, puct_scores, select_parents
+from eurekaflow.models.prompt import PromptParts, render, shrink, state_note
+from eurekaflow.models.puct import (
+    exploitation,
+    greedy_parents,
+    puct_scores,
+    rank_prior,
+    select_parents,
+)
 from eurekaflow.models.rows import NodeTable, PlannedGroup
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.tasks import session
@@ -20,14 +26,24 @@ from eurekaflow.tasks.session import Session
 GREEDY_STREAM = 2  # name of the random stream derived from the run's seed
 
 
-
 @stage("plan")
 def plan(run_id: str, step: int) -> int:
     """Reserve the step's groups; returns how many. An existing plan is kept."""
     s = session.of(run_id)
-    if not s.archive.groups(s.run.id, step):
-        s.archive.plan(s.hold, step, choose(s, step), group_size=s.config.group_size)
-    return len(s.archive.groups(s.run.id, step))
+    groups = s.archive.groups(s.run.id, step)
+    if not groups:
+        s.notify("stage", step=step, stage="plan")
+        with s.timed(step, "plan"):
+            groups = s.archive.plan(s.hold, step, choose(s, step))
+    return len(groups)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A parent's prompt that leaves room for an answer."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
 
 
 def choose(s: Session, step: int) -> list[PlannedGroup]:
@@ -35,26 +51,29 @@ def choose(s: Session, step: int) -> list[PlannedGroup]:
     nodes = s.archive.nodes(s.run.id)
     if nodes.ids.size == 0:
         raise UsageError(f"{s.problem.name} gave no seeds, so there is nothing to build on")
+    scores = score(nodes, s.config)
     allowed = np.ones(nodes.ids.size, dtype=bool)
     while allowed.any():
-        scores = score(nodes, s.config)
         picks = pick(nodes, scores, allowed, s.config, step)
-        fitting = {i: fit(s, int(nodes.ids[i])) for i in dict.fromkeys(picks)}
-        for i, prompt in fitting.items():
-            if prompt is None:
-                allowed[i] = False
-                s.notify("note", step=step, metrics={"text": f"prompt of {i} does not fit"})
-        if all(fitting.values()):
-            return [
-                planned(s, nodes, scores, i, index, fitting[i]) for index, i in enumerate(picks)
-            ]
+        fitted = {i: fit(s, int(nodes.shown_ids[i])) for i in dict.fromkeys(picks)}
+        groups = [
+            planned(s, nodes, scores, i, index, prompt)
+            for index, i in enumerate(picks)
+            if (prompt := fitted[i]) is not None
+        ]
+        if len(groups) == len(picks):
+            return groups
+        for i in (i for i, prompt in fitted.items() if prompt is None):
+            allowed[i] = False
+            text = f"the prompt of attempt {nodes.ids[i]} does not fit; it is passed over"
+            s.notify("note", step=step, metrics={"text": text})
     raise UsageError(
         f"no parent's prompt fits a window of {s.config.window} tokens",
-        "raise --set window=… or lower --set max_new_tokens=…",
+        "widen it with --set window=… or shorten answers with --set max_new_tokens=…",
     )
 
 
-def score(nodes: NodeTable, config: RunConfig) -> Any:
+def score(nodes: NodeTable, config: RunConfig) -> npt.NDArray[np.float64]:
     return puct_scores(
         nodes.values,
         nodes.visits,
@@ -67,7 +86,11 @@ def score(nodes: NodeTable, config: RunConfig) -> Any:
 
 
 def pick(
-    nodes: NodeTable, scores: Any, allowed: Any, config: RunConfig, step: int
+    nodes: NodeTable,
+    scores: npt.NDArray[np.float64],
+    allowed: npt.NDArray[np.bool_],
+    config: RunConfig,
+    step: int,
 ) -> list[int]:
     """Indices of the parents by the configured reuse, among the allowed nodes."""
     kept = np.flatnonzero(allowed)
@@ -78,7 +101,7 @@ def pick(
         return [int(kept[i]) for i in chosen]
     if config.reuse == "fixed":
         seeds = kept[nodes.is_seed[kept]]
-        return [int(seeds[i % seeds.size]) for i in range(config.groups)]
+        return [int(seeds[i % seeds.size]) for i in range(config.groups if seeds.size else 0)]
     rng = np.random.default_rng([config.seed, GREEDY_STREAM, step])
     best = greedy_parents(
         nodes.values[kept], nodes.is_seed[kept], config.groups, epsilon=config.epsilon, rng=rng
@@ -86,17 +109,17 @@ def pick(
     return [int(kept[i]) for i in best]
 
 
-def fit(s: Session, attempt_id: int) -> tuple[Prompt, tuple[int, ...]] | None:
+def fit(s: Session, shown_id: int) -> Fitted | None:
     """The prompt of a parent, shrunk until an answer fits behind it; None if it never does."""
-    parts: PromptParts | None = prompt_parts(s, attempt_id)
-    level = 0
+    whole = prompt_parts(s, shown_id)
+    level, parts = 0, shrink(whole, 0)
     while parts is not None:
         prompt = render(parts)
         ids = s.policy.encode(prompt)
         if len(ids) + room(s.config) <= s.config.window:
-            return prompt, ids
+            return Fitted(prompt, ids)
         level += 1
-        parts = shrink(parts, level)
+        parts = shrink(whole, level)
     return None
 
 
@@ -107,48 +130,51 @@ def room(config: RunConfig) -> int:
     return config.window - config.phase1_tokens + 1
 
 
-def prompt_parts(s: Session, attempt_id: int) -> PromptParts:
-    parent = s.archive.parent_context(attempt_id)
+def prompt_parts(s: Session, shown_id: int) -> PromptParts:
     p, brief = s.problem, s.config.brief
-    parts = PromptParts(
+    parent = s.archive.attempt(shown_id)
+    construction = s.archive.construction(shown_id)
+    value, older = parent.value, s.archive.parent_value(shown_id)
+    state = ""
+    if construction is not None and p.construction_name:
+        state = state_note(p.construction_name, len(construction))
+    return PromptParts(
         statement=p.statement(brief=brief),
-        parent_program=parent.program,
-        value=None if parent.value is None else p.score(parent.value),
-        parent_value=None if parent.parent_value is None else p.score(parent.parent_value),
         direction=p.direction,
         metric=p.metric,
-        target=p.target,
-        stdout_tail=parent.stdout,
-        state_note=p.construction_name if parent.has_construction else "",
-        entry_point=p.entry_point,
         language=p.answer,
+        entry_point=p.entry_point,
+        parent_program=s.archive.program(shown_id) or "",
+        parent_score=None if value is None else p.score(value),
+        grandparent_score=None if older is None else p.score(older),
+        target=p.target,
+        stdout_tail=s.archive.stdout(shown_id) or "",
+        state_note=state,
         budget_s=s.config.budget_s,
+        opening=p.opening() if s.config.opening else "",
         brief=brief,
     )
-    return replace(parts, opening=p.opening()) if s.config.opening else parts
 
 
 def planned(
     s: Session,
     nodes: NodeTable,
-    scores: Any,
+    scores: npt.NDArray[np.float64],
     i: int,
     index: int,
-    fitted: tuple[Prompt, tuple[int, ...]] | None,
+    fitted: Fitted,
 ) -> PlannedGroup:
-    assert fitted is not None
-    prompt, ids = fitted
-    best = float(nodes.best_child[i])
+    q = exploitation(nodes.values, nodes.visits, nodes.best_child)
     return PlannedGroup(
         group_index=index,
         parent_id=int(nodes.ids[i]),
-        prompt=prompt.text,
-        opening=prompt.opening,
-        prompt_ids=ids,
-        puct={
-            "visits": float(nodes.visits[i]),
-            "value": float(nodes.values[i]),
-            "best_child": None if np.isnan(best) else best,
-            "score": float(scores[i]),
-        },
+        prompt=fitted.prompt.text,
+        prompt_ids=fitted.ids,
+        group_size=s.config.group_size,
+        opening=fitted.prompt.opening,
+        visits=float(nodes.visits[i]),
+        q=float(q[i]),
+        prior=float(rank_prior(nodes.values)[i]),
+        bonus=float(scores[i] - q[i]),
+        puct=float(scores[i]),
     )

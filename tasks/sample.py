@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from eurekaflow.models.policy import Response, Wave
 from eurekaflow.models.rows import GroupRow
@@ -26,21 +25,25 @@ def sample(run_id: str, step: int) -> int:
     missing = s.archive.missing(s.run.id, step)
     if not missing:
         return 0
-    started = time.monotonic()
+    s.notify("stage", step=step, stage="sample")
+    with s.timed(step, "sample"):
+        return fill(s, step, missing)
+
+
+def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]]) -> int:
+    """Sample and store, a few rows per transaction, in the order they finish."""
     s.make_resident(step)
-    total = sum(map(len, missing.values()))
-    stored = 0
+    total, stored = sum(map(len, missing.values())), 0
     for group in s.archive.groups(s.run.id, step):
-        for wave in waves(s, group, missing.get(group.group_index, ())):
+        for wave in waves(s, step, group, missing.get(group.group_index, ())):
             for rows in chunks(s.policy.sample(wave), STORE_EVERY):
                 count = s.archive.store_responses(s.hold, step, group.group_index, rows)
                 stored += count.inserted
                 report(s, step, stored, total, count.different)
-    s.archive.stage_done(s.hold, step, "sampled", seconds=time.monotonic() - started)
     return stored
 
 
-def waves(s: Session, group: GroupRow, missing: Sequence[int]) -> Iterator[Wave]:
+def waves(s: Session, step: int, group: GroupRow, missing: Sequence[int]) -> Iterator[Wave]:
     """The waves of a group that still lack a response."""
     c = s.config
     for first in range(0, c.group_size, c.wave):
@@ -49,7 +52,7 @@ def waves(s: Session, group: GroupRow, missing: Sequence[int]) -> Iterator[Wave]
         if lacking:
             yield Wave(
                 run_seed=c.seed,
-                step=group.step,
+                step=step,
                 group_index=group.group_index,
                 slots=slots if s.policy.replay == "exact" else lacking,
                 prompt_ids=tuple(group.prompt_ids),

@@ -7,9 +7,11 @@ things live; nothing here reads the environment.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from eurekaflow.models.ownership import Hold
 from eurekaflow.models.policy import Policy, Version
 from eurekaflow.models.rows import RunRow
 from eurekaflow.models.settings import RunConfig
+from eurekaflow.models.states import Stage, reached
 from eurekaflow.verifiers.judge import Judge
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import Problem
@@ -98,13 +101,26 @@ class Session:
 
     def make_resident(self, step: int) -> None:
         """Load the weights that a step samples and trains with: the newest committed before it."""
-        row = self.archive.weights_before(self.run.id, step)
-        if row is None:
+        older = [row for row in self.archive.checkpoints(self.run.id) if row.step < step]
+        if not older:
             self.policy.ensure(Version(number=0))
             return
-        folder = self.folder / row.path
-        check(folder, row.files)
-        self.policy.ensure(Version(number=row.version, folder=folder, sha256=row.sha256))
+        newest = max(older, key=lambda row: row.step)
+        folder = self.folder / newest.path
+        check(folder, newest.files)
+        self.policy.ensure(Version(number=newest.version, folder=folder, sha256=newest.sha256))
+
+    def stage_reached(self, step: int, goal: Stage) -> bool:
+        """Whether the step is at `goal` or beyond it."""
+        row = self.archive.step(self.run.id, step)
+        return row is not None and reached(row.stage, goal)
+
+    @contextlib.contextmanager
+    def timed(self, step: int, stage: str) -> Iterator[None]:
+        """Record the seconds of a stage that ends well."""
+        started = time.monotonic()
+        yield
+        self.archive.stage_done(self.hold, step, stage, time.monotonic() - started)
 
     def notify(self, kind: str, **values: Any) -> None:
         """Tell the listener; a broken display must not end a run."""

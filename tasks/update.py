@@ -17,6 +17,7 @@ from eurekaflow.models.entropic import advantages, constant, solve_beta
 from eurekaflow.models.policy import TrainedGroup, TrainedResponse, UpdateReport, UpdateSettings
 from eurekaflow.models.rows import GroupBatch, GroupStats
 from eurekaflow.models.settings import RunConfig
+from eurekaflow.models.states import Stage
 from eurekaflow.tasks import session
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
@@ -29,28 +30,27 @@ LARGE_ADVANTAGE = 100.0
 def update(run_id: str, step: int) -> None:
     """Train on the step unless that was already staged; `advantage = "none"` trains nothing."""
     s = session.of(run_id)
-    if s.archive.stage_reached(s.run.id, step, "updated"):
+    if s.stage_reached(step, Stage.UPDATED):
         return
+    s.notify("stage", step=step, stage="update")
     started = time.monotonic()
     batch = s.archive.training_batch(s.run.id, step)
     signals = [signal(group, s.config) for group in batch]
-    staged: Path | None = None
-    report = UpdateReport()
-    if s.config.advantage != "none" and batch:
-        staged = s.staging_folder(step)
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        report = train(s, step, batch, signals, staged)
     warn_extremes(s, step, signals)
+    report, staging = UpdateReport(), None
+    if s.config.advantage != "none":
+        folder = s.staging_folder(step)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        report = train(s, step, batch, signals, folder)
+        staging = {"folder": folder.name, "files": report.files, "sha256": report.sha256}
     s.archive.record_update(
         s.hold,
         step,
         group_stats=[x.stats for x in signals],
         metrics=report.metrics,
         seconds=time.monotonic() - started,
-        staging=None if staged is None else staged.name,
-        files=report.files,
-        sha256=report.sha256,
+        staging=staging,
     )
 
 
@@ -95,7 +95,7 @@ def signal(group: GroupBatch, config: RunConfig) -> Signal:
 def train(
     s: Session, step: int, batch: list[GroupBatch], signals: list[Signal], staged: Path
 ) -> UpdateReport:
-    """One optimizer step on the groups that teach; if none does, on the first with the KL alone."""
+    """One optimizer step on the groups that teach; without any, on the first with the KL alone."""
     chosen = [(g, x) for g, x in zip(batch, signals, strict=True) if x.stats.trained]
     chosen = chosen or [(batch[0], Signal(np.zeros(len(batch[0].attempts)), signals[0].stats))]
     s.make_resident(step)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -30,27 +28,23 @@ def verify(run_id: str, step: int) -> int:
     pending = s.archive.unverified(s.run.id, step)
     if not pending:
         return 0
-    started = time.monotonic()
+    s.notify("stage", step=step, stage="verify")
     stored = 0
-    for rows in batches(s, pending):
-        s.archive.store_verdicts(s.hold, step, rows)
-        stored += len(rows)
-        s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
-    s.archive.stage_done(s.hold, step, "verified", seconds=time.monotonic() - started)
+    with s.timed(step, "verify"):
+        for rows in batches(s, step, pending):
+            s.archive.store_verdicts(s.hold, step, rows)
+            stored += len(rows)
+            s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
     return stored
 
 
-def batches(s: Session, pending: list[Pending]) -> Iterator[list[VerdictRow]]:
+def batches(s: Session, step: int, pending: list[Pending]) -> Iterator[list[VerdictRow]]:
     """Verdicts in the order they arrive, a few per transaction."""
 
-    @lru_cache(maxsize=64)
-    def parent_construction(attempt_id: int) -> Construction | None:
-        return s.archive.construction(attempt_id)
-
-    parents = {p.parent_id: parent_construction(p.parent_id) for p in pending}
+    given = {p.shown_id: s.archive.construction(p.shown_id) for p in pending}
     with ThreadPoolExecutor(s.config.workers, thread_name_prefix="verify") as pool:
         running: set[Future[VerdictRow]] = {
-            pool.submit(judge_one, s, p, parents[p.parent_id]) for p in pending
+            pool.submit(judge_one, s, step, p, given[p.shown_id]) for p in pending
         }
         rows: list[VerdictRow] = []
         try:
@@ -65,17 +59,17 @@ def batches(s: Session, pending: list[Pending]) -> Iterator[list[VerdictRow]]:
                 future.cancel()
 
 
-def judge_one(s: Session, pending: Pending, parent: Construction | None) -> VerdictRow:
+def judge_one(s: Session, step: int, pending: Pending, parent: Construction | None) -> VerdictRow:
     """One response to its verdict row. Candidate failures are verdicts; only faults raise."""
-    program = extract(pending.text, language=s.problem.answer, opening=pending.opening)
+    program = extract(pending.response, language=s.problem.answer, opening=pending.opening)
     if program is None:
-        return row(s, pending, "", unparseable(), None)
+        return row(s, pending, None, unparseable(), None)
     if s.problem.answer in ("json", "text"):
         return row(s, pending, program, s.judge.verdict_of_text(s.config.problem, program), None)
     job = s.problem.job(
         program,
         parent=parent,
-        seed=candidate_seed(s.config.seed, pending),
+        seed=candidate_seed(s.config.seed, step, pending),
         budget_s=s.config.budget_s,
     )
     limits = replace(
@@ -85,14 +79,18 @@ def judge_one(s: Session, pending: Pending, parent: Construction | None) -> Verd
     return row(s, pending, program, s.judge.verdict(s.config.problem, execution), execution)
 
 
-def candidate_seed(run_seed: int, pending: Pending) -> int:
+def candidate_seed(run_seed: int, step: int, pending: Pending) -> int:
     """The seed a candidate is given: a pure function of its place in the run."""
-    key = [run_seed, pending.step + 1, pending.group_index, pending.attempt_index]
+    key = [run_seed, step + 1, pending.group_index, pending.attempt_index]
     return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
 
 
 def row(
-    s: Session, pending: Pending, program: str, verdict: Verdict, execution: Execution | None
+    s: Session,
+    pending: Pending,
+    program: str | None,
+    verdict: Verdict,
+    execution: Execution | None,
 ) -> VerdictRow:
     return VerdictRow(
         attempt_id=pending.attempt_id,
@@ -104,8 +102,7 @@ def row(
         construction=verdict.construction,
         stdout=verdict.stdout[-STDOUT_TAIL:],
         metrics=verdict.metrics,
-        archivable=verdict.outcome is Outcome.VALID
-        and s.problem.archivable(verdict.construction),
+        archivable=verdict.outcome is Outcome.VALID and s.problem.archivable(verdict.construction),
         queue_s=execution.queue_s if execution else 0.0,
         run_s=execution.wall_s if execution else 0.0,
         cpu_s=execution.cpu_s if execution else 0.0,

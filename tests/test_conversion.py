@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from eurekaflow.models.conversion import convert_gguf, to_bfloat16_bits
 from eurekaflow.models.errors import ModelDamaged, UsageError
+from eurekaflow.models.weights import resolve_model
 
 HARD_STRINGS = [
     "",
@@ -156,6 +157,24 @@ def test_a_file_without_all_its_layers_is_refused(tiny_gguf: Path, tmp_path: Pat
     (tmp_path / "part.gguf").write_bytes(content)
     with pytest.raises(ModelDamaged, match=r"first model\.layers\.1\.self_attn\.q_proj\.bias"):
         convert_gguf(tmp_path / "part.gguf", tmp_path / "target")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 4, 100, 5_000, 50_000, 100_000])
+def test_a_truncated_gguf_file_is_refused_and_leaves_nothing(
+    tiny_gguf: Path, tmp_path: Path, keep: int
+) -> None:
+    torn = tmp_path / "torn.gguf"
+    torn.write_bytes(tiny_gguf.read_bytes()[:keep])
+    with pytest.raises((ModelDamaged, UsageError), match=r"torn\.gguf"):
+        resolve_model(str(torn), tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("converted/*"))
+
+
+def test_merges_of_unknown_tokens_are_refused(tiny_gguf: Path, tmp_path: Path) -> None:
+    content = tiny_gguf.read_bytes().replace(b"de f", b"de \x01")
+    (tmp_path / "merges.gguf").write_bytes(content)
+    with pytest.raises(ModelDamaged, match="merges do not fit"):
+        convert_gguf(tmp_path / "merges.gguf", tmp_path / "target")
 
 
 @pytest.mark.policy

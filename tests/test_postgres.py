@@ -84,6 +84,7 @@ def test_a_second_ensure_attaches_to_the_same_server(home: Path) -> None:
     assert postmaster_of(home) == first
 
 
+@pytest.mark.slow
 def test_six_simultaneous_first_starts_make_one_server() -> None:
     code = "c = postgres.ensure(Path(sys.argv[1])); print(postgres.status(Path(sys.argv[1])).pid)"
     with a_home() as home:
@@ -101,6 +102,17 @@ def test_rows_committed_before_kill_9_of_the_server_are_there_after_recovery(hom
         unfinished.execute("delete from kept")
         kill_server(home)
     assert one(postgres.ensure(home).url, "select count(*) from kept") == 1000
+
+
+def test_a_server_killed_during_its_recovery_is_started_again(home: Path) -> None:
+    postgres.ensure(home)
+    kill_server(home)
+    starter = start_elsewhere(home, "postgres.ensure(Path(sys.argv[1]))")
+    while (first := postgres.status(home).pid) is None:
+        time.sleep(0.002)
+    os.kill(first, signal.SIGKILL)
+    assert starter.wait(timeout=60) == 0
+    assert postmaster_of(home) != first
 
 
 def test_a_busy_backend_of_a_killed_server_is_waited_for(home: Path) -> None:
@@ -274,6 +286,31 @@ def test_under_root_a_private_home_keeps_its_mode_and_the_server_is_not_root() -
 
 
 @needs_root
+def test_a_full_disk_is_named_as_such() -> None:
+    with a_home() as home:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", str(home)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            pytest.skip("mounting is not allowed here")
+        try:
+            with pytest.raises(PrerequisiteMissing, match=r"disk of .* is full"):
+                postgres.ensure(home)
+        finally:
+            subprocess.run(["umount", str(home)], check=True)
+
+
+@needs_root
+def test_a_strict_umask_does_not_shut_the_server_out_of_its_folder() -> None:
+    with a_home() as home:
+        before = os.umask(0o077)
+        try:
+            assert one(postgres.ensure(home).url, "select 1") == 1
+        finally:
+            os.umask(before)
+        assert postgres.status(home).data == home / "postgres" / "data"
+
+
+@pytest.mark.slow
+@needs_root
 def test_under_root_programs_in_a_private_folder_are_copied_not_opened_up() -> None:
     with a_home() as home:
         private = home / "private"
@@ -285,6 +322,7 @@ def test_under_root_programs_in_a_private_folder_are_copied_not_opened_up() -> N
         assert program.is_relative_to(cluster.data.parent)
 
 
+@pytest.mark.slow
 @needs_root
 def test_the_server_works_for_an_ordinary_user() -> None:
     python = Path(f"/usr/bin/python3.{sys.version_info.minor}")

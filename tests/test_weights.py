@@ -251,17 +251,6 @@ def test_an_unfinished_conversion_is_done_again(
     assert (folder / "eurekaflow-model.json").exists()
 
 
-@pytest.mark.parametrize("keep", [0, 3, 4, 100, 5_000, 50_000, 100_000])
-def test_a_truncated_gguf_file_is_refused_and_leaves_nothing(
-    tiny_gguf: Path, tmp_path: Path, keep: int
-) -> None:
-    torn = tmp_path / "torn.gguf"
-    torn.write_bytes(tiny_gguf.read_bytes()[:keep])
-    with pytest.raises((ModelDamaged, UsageError), match=r"torn\.gguf"):
-        resolve_model(str(torn), tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("converted/*"))
-
-
 def test_the_bundles_bytes_from_elsewhere_are_the_bundle(
     bundle: Bundle, tiny_gguf: Path, tmp_path: Path
 ) -> None:

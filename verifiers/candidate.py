@@ -36,7 +36,9 @@ def run(
         namespaces.next_child_is_pid_one(setting.own_pid_namespace)
     child = os.fork()
     if child == 0:
-        _become(setting, allowance, pipes=pipes, ready=ready, stub=stub, size=request["result_bytes"])
+        _become(
+            setting, allowance, pipes=pipes, ready=ready, stub=stub, size=request["result_bytes"]
+        )
     for descriptor in (*pipes, ready):
         os.close(descriptor)
     try:
@@ -95,6 +97,8 @@ def _supervise(
     os.close(handle)
     if setting.own_pid_namespace is None:
         sweep_orphans(setting.proc)
+    if ended_by == "gone":
+        os._exit(0)
     return {
         "setup": setup.decode(errors="replace"),
         "ended_by": ended_by,
@@ -111,15 +115,14 @@ def _first_bytes(status: int) -> bytes:
 
 
 def _wait(control: socket.socket, handle: int, wall_s: float) -> str:
-    """"exit", "wall" or "asked": what ended the candidate. The host going away ends us as well."""
-    readable, _, _ = select.select([handle, control], [], [], wall_s)
+    """What ended it: "exit", "wall", "asked" by the host, or the host is "gone"."""
+    other = control.fileno()
+    readable, _, _ = select.select([handle, other], [], [], wall_s)
     if handle in readable:
         return "exit"
-    if control not in readable:
+    if other not in readable:
         return "wall"
-    if not control.recv(16):
-        os._exit(0)
-    return "asked"
+    return "asked" if control.recv(16) else "gone"
 
 
 def sweep_orphans(proc: int) -> None:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from eurekaflow.verifiers.problem import (
     Judgement,
     Problem,
     ProvenBoundBroken,
-    Record,
     Seed,
 )
 from eurekaflow.verifiers.sandbox import Job
@@ -85,10 +84,11 @@ class CirclePacking(Problem):
             seed=seed,
         )
 
-    def seeds(self, rng: np.random.Generator, count: int, *, brief: bool = False) -> Sequence[Seed]:
+    def seeds(
+        self, rng: np.random.Generator, count: int, *, brief: bool = False
+    ) -> Sequence[Seed]:
         """An empty program of value 0; for small models the concentric rings, measured."""
-        seed = ring_seed(self) if brief else Seed(value=0.0)
-        return [seed] * count
+        return [ring_seed(self, rng) if brief else Seed(value=0.0) for _ in range(count)]
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         """Every answer is judged in exact arithmetic; `exact` changes nothing."""
@@ -113,7 +113,7 @@ class CirclePacking(Problem):
         return packing.total
 
     def _read(self, answer: object) -> tuple[Centers, list[float], float | None]:
-        """(centers, radii, claimed sum) of the accepted answers; radii of bare centers are found."""
+        """(centers, radii, claimed sum) of the answer; bare centers get their best radii."""
         if not isinstance(answer, list):
             raise InvalidAnswer("return (centers, radii, sum), (centers, radii) or centers")
         if len(answer) not in (2, 3):
@@ -173,8 +173,7 @@ def holds_exactly(centers: Centers, radii: Sequence[float]) -> bool:
     *table, one = to_integers([*flat, *radii, 1.0])
     points, sizes = [tuple(table[2 * i : 2 * i + 2]) for i in range(n)], table[2 * n :]
     inside = all(
-        r <= x <= one - r and r <= y <= one - r
-        for (x, y), r in zip(points, sizes, strict=True)
+        r <= x <= one - r and r <= y <= one - r for (x, y), r in zip(points, sizes, strict=True)
     )
     return inside and all(
         (points[i][0] - points[j][0]) ** 2 + (points[i][1] - points[j][1]) ** 2
@@ -221,10 +220,10 @@ def _triples(packing: Packing) -> Construction:
     return np.column_stack([np.array(packing.centers), np.array(packing.radii)])
 
 
-def ring_seed(problem: CirclePacking) -> Seed:
-    """The concentric-ring program, run, and what the judge says of its centers."""
+def ring_seed(problem: CirclePacking, rng: np.random.Generator) -> Seed:
+    """The start of small models: `RINGS` run here, with the run's own random numbers."""
+    rings = radii_tools.rings(problem.count)
+    centers = radii_tools.climb(rings, lambda c: c + rng.normal(0, 0.1, c.shape))
+    judgement = problem.judge(centers.tolist())
     program = texts.RINGS.format(n=problem.count)
-    namespace: dict[str, Any] = {}
-    exec(compile(program, "<rings>", "exec"), namespace)
-    judgement = problem.judge(namespace["run_packing"]().tolist())
     return Seed(value=judgement.value, program=program, construction=judgement.construction)

@@ -1,4 +1,4 @@
-"""What the model is told about circle packing, the records, and the ring program."""
+"""What the model is told about circle packing, the records, and where small models start."""
 
 from eurekaflow.verifiers.problem import Record
 
@@ -6,32 +6,35 @@ FULL = """\
 Pack {n} circles into the unit square so that the sum of their radii is as large as possible.
 
 Rules: exactly {n} circles; every radius positive; every circle inside [0, 1] x [0, 1]; no two
-circles overlap (distance of centers >= sum of radii). If the worst violation is at most 1e-9, every
-radius is shrunk by it; what remains is checked in exact rational arithmetic with zero tolerance,
-and the sum of the shrunk radii is the score. Your own sum is only compared with ours.
+circles overlap (distance of centers >= sum of radii). If the worst violation is at most 1e-9,
+every radius is shrunk by it; what remains is checked in exact rational arithmetic with zero
+tolerance, and the sum of the shrunk radii is the score. Your own sum is only compared with ours.
 
-Write `run_packing()` that returns `(centers, radii, sum_of_radii)`: centers of shape ({n}, 2), radii
-of shape ({n},). You may return `centers` alone; the best radii for them are then found by a linear
-program. Also defined for you: `validate_packing(centers, radii)`, which returns the sum or raises
-ValueError naming the broken rule, and `best_radii(centers)`, that linear program.
+Write `run_packing()` that returns `(centers, radii, sum_of_radii)`: centers of shape ({n}, 2),
+radii of shape ({n},). You may return `centers` alone; the best radii for them are then found by
+a linear program. Also defined for you: `validate_packing(centers, radii)`, which returns the sum
+or raises ValueError naming the broken rule, and `best_radii(centers)`, that linear program.
 
 What is known: the best packings are neither grids nor hexagonal, mix different radii, let circles
-touch the walls and fill the corners with smaller ones. Optimising centers and radii together (SLSQP
-or another constrained method with analytic gradients, from many starts) goes far.
+touch the walls and fill the corners with smaller ones. Optimising centers and radii together
+(SLSQP or another constrained method with analytic gradients, from many starts) goes far.
 """
 
-BRIEF = ""
+BRIEF = """\
+Pack {n} circles in the unit square: c holds their centers ({n} x 2), scored by total_radii(c),
+higher is better. climb(c, change) keeps the random changes of c that raise it.
+"""
 
-OPENING = ""
-
-RINGS = """\
-import numpy as np
-
+# The model completes the change and closes the block: about twenty tokens.
+OPENING = """\
+```python
 def run_packing():
-    i = np.arange({n})
-    ring = np.select([i < 1, i < 9], [0.0, 0.3], 0.45)
-    turn = 2 * np.pi * i / np.where(i < 9, 8, {n} - 9)
-    return 0.5 + ring[:, None] * np.c_[np.cos(turn), np.sin(turn)]
+    return climb(parent_centers, lambda c:"""
+
+# Concentric rings, and a change far too coarse for them, so that there is something to learn.
+RINGS = """\
+def run_packing():
+    return climb(rings({n}), lambda c: c + np.random.normal(0, 0.1, c.shape))
 """
 
 RECORDS_26 = (
@@ -42,9 +45,7 @@ RECORDS_26 = (
         source="https://erich-friedman.github.io/packing/cirRsqu",
     ),
     Record(holder="AlphaEvolve", score=2.635862, kind="ai", source="AlphaEvolve, appendix B"),
-    Record(
-        holder="ShinkaEvolve", score=2.635982, kind="ai", source="arXiv 2601.16175, table 3"
-    ),
+    Record(holder="ShinkaEvolve", score=2.635982, kind="ai", source="arXiv 2601.16175, table 3"),
     Record(
         holder="AlphaEvolve V2, ThetaEvolve, TTT-Discover",
         score=2.635983,

@@ -16,6 +16,7 @@ import errno
 import math
 import os
 import resource
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Confinement:
     rules: int | None  # Landlock ruleset made once, where no private root hides the rest
     own_pid_namespace: int | None  # descriptor of the zygote's own
     proc: int  # descriptor of the host's /proc; closed before the program starts
+    scratch: str = "/tmp"
+    read_search: bool = False  # the interpreter lies under a folder closed to others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
     os.setsid()
     private_root = setting.level == NAMESPACES
     if private_root:
-        namespaces.enter_candidate(allowance.scratch_bytes)
+        namespaces.enter_candidate(setting.scratch, scratch_bytes=allowance.scratch_bytes)
     elif setting.level == LANDLOCK:
         os.chdir("/")
     _first_to_be_killed(setting.proc)
@@ -66,9 +69,10 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
     if setting.level == NONE:
         return
     if private_root:
-        sc.drop_capabilities()
+        sc.keep_capability(None)
     else:
-        namespaces.drop_to_nobody()
+        _drop_root(setting)
+        sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)  # no namespace ends it with the zygote
     sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
     if rules is not None:
         landlock.enter(rules)
@@ -81,6 +85,20 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
     )
 
 
+def _drop_root(setting: Confinement) -> None:
+    """Become nobody. A Python under root's own home stays importable through one capability, whose
+    reach Landlock cuts down to the folders of Python."""
+    if os.geteuid() != 0:
+        return
+    sc.prctl(sc.PR_SET_KEEPCAPS, 1 if setting.read_search else 0)
+    namespaces.drop_to_nobody()
+    for kept in (sc.CAP_DAC_READ_SEARCH, sc.CAP_DAC_OVERRIDE) if setting.read_search else ():
+        with contextlib.suppress(OSError):  # containers often grant only the second
+            sc.keep_capability(kept)
+            return
+    sc.keep_capability(None)
+
+
 def _first_to_be_killed(proc: int) -> None:
     """When the machine runs out of memory, the candidate goes before the zygote and the run."""
     with contextlib.suppress(OSError):
@@ -89,7 +107,7 @@ def _first_to_be_killed(proc: int) -> None:
 
 def _ruleset(setting: Confinement) -> int | None:
     if setting.level == NAMESPACES and setting.landlock:
-        return landlock.prepare(read=("/",), write=("/tmp", *DEVICES))  # each has its own /tmp
+        return landlock.prepare(read=("/",), write=(setting.scratch, *DEVICES))
     return setting.rules
 
 
@@ -104,12 +122,24 @@ def limit_resources(setting: Confinement, allowance: Allowance) -> None:
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
-    if setting.level == NAMESPACES:  # elsewhere it would count every process of the user
+    if setting.level == NAMESPACES:
         hard[resource.RLIMIT_NPROC] = allowance.processes + THREADS
+    elif allowance.processes > 1:  # here the kernel counts every process of the user
+        hard[resource.RLIMIT_NPROC] = _tasks() + allowance.processes + THREADS
     for kind, wanted in hard.items():
         _, ceiling = resource.getrlimit(kind)
         value = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
         resource.setrlimit(kind, (value, value))
+
+
+def _tasks() -> int:
+    """Threads on this machine of the user that the candidate will be."""
+    uid, count = os.geteuid() or namespaces.NOBODY, 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
 
 
 def proven(attempt: Callable[[], bool]) -> bool:
@@ -184,7 +214,7 @@ def candidate_holds(setting: Confinement) -> bool:
         and _refused(lambda: os.mkdir("/usr/canary"), *refused)
     )
     if setting.level == NAMESPACES:
-        os.mkdir("/tmp/canary")
+        os.mkdir(f"{setting.scratch}/canary")
         return alike and os.getpid() == 1 and not os.path.exists("/proc/self")
     opened = _refused(lambda: os.open("/etc/passwd", os.O_RDONLY), *refused)
     return alike and opened and _refused(lambda: os.mkdir("/tmp/canary"), *refused)

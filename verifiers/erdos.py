@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
-from eurekaflow.verifiers import erdos_texts
+from eurekaflow.verifiers import erdos_texts, erdos_tools
 from eurekaflow.verifiers.answers import number, numbers, whole
+from eurekaflow.verifiers.erdos_tools import c5, climb
 from eurekaflow.verifiers.kronecker import correlation, to_integers
 from eurekaflow.verifiers.problem import (
     Construction,
@@ -84,11 +84,14 @@ class Erdos(Problem):
         return erdos_texts.OPENING
 
     def prelude(self) -> str:
-        tools = (c5, evaluate_erdos_solution, verify_c5_solution)
-        return "import numpy as np\n\n" + "\n".join(inspect.getsource(tool) for tool in tools)
+        return inspect.getsource(erdos_tools)
 
-    def seeds(self, rng: np.random.Generator, count: int, *, brief: bool = False) -> Sequence[Seed]:
-        return [_random_start(rng) for _ in range(count)]
+    def seeds(
+        self, rng: np.random.Generator, count: int, *, brief: bool = False
+    ) -> Sequence[Seed]:
+        """Random starts; for small models what a coarse climb makes of them, and its program."""
+        starts = [_random_start(rng) for _ in range(count)]
+        return [_coarse(start, rng) if brief else _seed(start) for start in starts]
 
     def archivable(self, construction: Construction | None) -> bool:
         return construction is not None and len(construction) <= LONGEST_IN_TRAINING
@@ -127,12 +130,22 @@ class Erdos(Problem):
         return record.score if record else 0.0
 
 
-def _random_start(rng: np.random.Generator) -> Seed:
-    """h = 0.5 + zero-mean uniform noise of +-0.4 on 40 to 99 cells, and its computed value."""
+def _random_start(rng: np.random.Generator) -> Construction:
+    """h = 0.5 + zero-mean uniform noise of +-0.4 on 40 to 99 cells."""
     noise = rng.uniform(-0.4, 0.4, int(rng.integers(40, 100)))
-    numerators, denominator = repair(np.clip(0.5 + noise - noise.mean(), 0.0, 1.0).tolist())
-    heights = np.array([p / denominator for p in numerators])
-    return Seed(value=-c5(heights), construction=heights)
+    return np.asarray(np.clip(0.5 + noise - noise.mean(), 0.0, 1.0))
+
+
+def _seed(heights: Construction, program: str = "") -> Seed:
+    """The repaired function and its computed value."""
+    numerators, denominator = repair(heights.tolist())
+    repaired = np.array([p / denominator for p in numerators])
+    return Seed(value=-c5(repaired), program=program, construction=repaired)
+
+
+def _coarse(heights: Construction, rng: np.random.Generator) -> Seed:
+    """The start of small models: `COARSE` run here, with the run's own random numbers."""
+    return _seed(climb(heights, lambda h: h + rng.normal(0, 1, len(h))), erdos_texts.COARSE)
 
 
 def _read(answer: object, longest: int) -> tuple[list[float], float | None]:
@@ -182,7 +195,7 @@ def _cap(integers: list[int]) -> tuple[list[int], int]:
 
 
 def exact_c5(numerators: Sequence[int], denominator: int) -> Fraction:
-    """C5 of h_i = p_i / q by one big-integer product: (2/n) max_k sum_i p_i (q - p_{i+k}) / q^2."""
+    """C5 of h_i = p_i / q: (2/n) max_k sum_i p_i (q - p_{i+k}) / q^2, one big-integer product."""
     complement = [denominator - p for p in numerators]
     best = max(correlation(numerators, complement))
     return Fraction(2 * best, len(numerators) * denominator * denominator)
@@ -193,35 +206,3 @@ def _gate(score: float | Fraction) -> None:
         raise ProvenBoundBroken(
             f"C5 = {float(score):.9f} is below the proven bound {PROVEN_LOWER_BOUND}"
         )
-
-
-# The tools below are also the candidate's prelude: they use numpy and each other only.
-
-
-def c5(h: "npt.ArrayLike") -> float:
-    """C5 of h rescaled to sum n/2; infinity when h has no valid rescaling."""
-    h = np.asarray(h, dtype=float).ravel()
-    with np.errstate(all="ignore"):
-        h = h * (len(h) / 2 / h.sum())
-    if not np.all((h >= 0) & (h <= 1 + 1e-9)):
-        return float("inf")
-    return float(np.correlate(h, 1 - h, "full").max() * 2 / len(h))
-
-
-def evaluate_erdos_solution(h_values: "npt.ArrayLike", c5_bound: float, n_points: int) -> float:
-    """C5 of h, or infinity when (h, c5_bound, n_points) would be rejected."""
-    try:
-        return verify_c5_solution(h_values, c5_bound, n_points)
-    except (TypeError, ValueError):
-        return float("inf")
-
-
-def verify_c5_solution(h_values: "npt.ArrayLike", c5_achieved: float, n_points: int) -> float:
-    """C5 of h; raises ValueError for what would be rejected. The claimed value is not used."""
-    h = np.asarray(h_values, dtype=float)
-    if h.shape != (n_points,):
-        raise ValueError(f"h has shape {h.shape}, expected ({n_points},)")
-    score = c5(h)
-    if not np.isfinite(score):
-        raise ValueError("h is not in [0, 1] after rescaling its sum to n/2")
-    return score

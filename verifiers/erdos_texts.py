@@ -1,4 +1,4 @@
-"""What the model is told about the Erdős problem: the full statement, the brief one, the opening."""
+"""What the model is told about the Erdős problem: full statement, brief one, opening."""
 
 FULL = """\
 Find a step function with a small overlap: Erdős' minimum overlap problem.
@@ -12,9 +12,9 @@ Write h as n values on n equal cells of width 2/n, with sum n/2. Then
     C5 = max over k of (2/n) * sum_i h[i] * (1 - h[i + k]),   terms outside the list dropped,
 which is `np.correlate(h, 1 - h, "full").max() * 2 / n`. The maximum over whole shifts is exact.
 
-Rules for h: one-dimensional, at most 1000 values, all finite and not negative. Its sum is rescaled
-to n/2 exactly, no value may then exceed 1, and the rescaled function is scored. Your own C5 is only
-compared with ours.
+Rules for h: one-dimensional, at most 1000 values, all finite and not negative. Its sum is
+rescaled to n/2 exactly, no value may then exceed 1, and the rescaled function is scored. Your own
+C5 is only compared with ours.
 
 Write `run(seed, budget_s, **kwargs)` that returns `(h, c5, n_points)`: the values, their C5 and
 their number. Also defined for you: `evaluate_erdos_solution(h, c5, n_points)`, which gives C5 or
@@ -25,6 +25,19 @@ symmetric. Ideas: sequential linear programming on the linearised overlaps with 
 gradient descent on a smoothed maximum, refining a coarse solution on more cells.
 """
 
-BRIEF = ""
+BRIEF = """\
+Erdos overlap: h is an array of values in [0, 1], scored by c5(h), lower is better.
+climb(h, change) keeps the random changes of h that lower it.
+"""
 
-OPENING = ""
+# The model completes the change and closes the block: about twenty tokens.
+OPENING = """\
+```python
+def run():
+    return climb(initial_h_values, lambda h:"""
+
+# Far too coarse a change, so that there is something to learn.
+COARSE = """\
+def run():
+    return climb(initial_h_values, lambda h: h + np.random.normal(0, 1, len(h)))
+"""

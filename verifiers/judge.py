@@ -11,7 +11,6 @@ Contract:
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -46,7 +45,11 @@ def unparseable(message: str = "no fenced program in the response") -> Verdict:
 
 def stdout_tail(execution: Execution) -> str:
     """The last 500 characters of the output that was kept, marked when anything was cut."""
-    text = execution.stdout.decode("utf-8", errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    text = (
+        execution.stdout.decode("utf-8", errors="replace")
+        .replace("\x00", "\\x00")
+        .replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    )
     cut = len(text) > STDOUT_CHARACTERS or execution.stdout_dropped > 0
     return CUT + text[-STDOUT_CHARACTERS:] if cut else text
 
@@ -115,15 +118,14 @@ class Judge:
         with self._slots:
             reply, numbers = self._with_one_retry(lambda w: w.ask(header, payload, self._wall_s))
         if "broken" in reply:
-            raise JudgeUnavailable(
-                f"verifier workers cannot load the problem {header['problem']!r}: {reply['broken']}"
-            )
+            name, reason = header["problem"], reply["broken"]
+            raise JudgeUnavailable(f"verifier workers cannot load the problem {name!r}: {reason}")
         return _verdict(reply, numbers, stdout)
 
     def _with_one_retry(
         self, ask: Callable[[Worker], tuple[dict[str, Any], bytes]]
     ) -> tuple[dict[str, Any], bytes]:
-        """A crash may have come from outside, so a second worker tries; then it is the answer's."""
+        """A crash may have come from outside, so one retry; then it is the answer's."""
         for last in (False, True):
             worker = self._take()
             try:

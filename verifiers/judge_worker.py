@@ -1,8 +1,8 @@
 """One verifier worker: reads answers from stdin, writes verdicts to stdout. Trusted code only.
 
-Run as `python -m eurekaflow.verifiers.judge_worker` with an empty environment. It never imports or
-executes a candidate's code: what it gets is the JSON that a sandbox let out, or text. It limits its
-own address space and, anew for each answer, its CPU time.
+Run as `python -m eurekaflow.verifiers.judge_worker` with an empty environment. It never imports
+or executes a candidate's code: what it gets is the JSON that a sandbox let out, or text. It limits
+its own address space and, anew for each answer, its CPU time.
 
 A frame is an 8-byte big-endian length and bytes. A request is a JSON header frame and a payload
 frame; a reply is a JSON header frame and a frame of raw float64 (the construction, may be empty).

@@ -1,8 +1,8 @@
 """Namespaces and the minimal read-only root in which a zygote and its candidates live.
 
 A zygote enters once: user, pid, mount, network, ipc and uts namespaces and a root that holds the
-interpreter and the system's libraries, read-only, and nothing else. Each candidate then gets a pid,
-mount and ipc namespace of its own and a private tmpfs as /tmp, which cost about a millisecond.
+interpreter and the system's libraries, read-only, and nothing else. Each candidate then gets a
+pid, mount and ipc namespace of its own and a private tmpfs as /tmp: about a millisecond.
 
 Stops: seeing other processes, any file outside the root, the network, writing outside /tmp.
 Does not stop: reading what is installed under /usr and beside the interpreter.
@@ -74,16 +74,22 @@ def write_self(proc: int, name: str, text: str) -> None:
         os.close(descriptor)
 
 
+def scratch_folder(read_only: Sequence[str]) -> str:
+    """/tmp, unless a private /tmp would cover a Python or virtual environment that lies there."""
+    under_tmp = any(path.startswith("/tmp/") for path in read_only)
+    return "/scratch" if under_tmp else "/tmp"
+
+
 def build_root(read_only: Sequence[str], masked: Sequence[str]) -> None:
     """Assemble the root on a tmpfs and pivot into it; the old root is gone afterwards."""
     sc.mount("none", "/", flags=MS_REC | MS_PRIVATE)
     sources = _Sources(read_only, masked)
     sc.mount("tmpfs", STAGING, kind="tmpfs", flags=MS_NOSUID | MS_NODEV, options="mode=755")
-    for name in ("tmp", "dev", "etc", "old"):
+    for name in ("tmp", "scratch", "dev", "etc", "old"):
         os.mkdir(f"{STAGING}/{name}")
     for device in DEVICES:
         _bind_file(f"/dev/{device}", f"{STAGING}/dev/{device}")
-    os.symlink("/tmp", f"{STAGING}/dev/shm")
+    os.symlink(scratch_folder(read_only), f"{STAGING}/dev/shm")
     with open(f"{STAGING}/etc/passwd", "w") as accounts:
         accounts.write(f"candidate:x:{NOBODY}:{NOBODY}::/tmp:/bin/sh\n")
     sources.place()
@@ -162,9 +168,9 @@ def next_child_is_pid_one(own: int) -> None:
     sc.unshare(sc.CLONE_NEWPID)
 
 
-def enter_candidate(scratch_bytes: int) -> None:
-    """In a candidate's fork: its own mount and ipc namespace and a private tmpfs as /tmp."""
+def enter_candidate(folder: str, *, scratch_bytes: int) -> None:
+    """In a candidate's fork: its own mount and ipc namespace and a private tmpfs on `folder`."""
     sc.unshare(CANDIDATE_NAMESPACES)
     options = f"size={max(scratch_bytes, 4096)},nr_inodes=4096,mode=700"
-    sc.mount("tmpfs", "/tmp", kind="tmpfs", flags=MS_NOSUID | MS_NODEV, options=options)
-    os.chdir("/tmp")
+    sc.mount("tmpfs", folder, kind="tmpfs", flags=MS_NOSUID | MS_NODEV, options=options)
+    os.chdir(folder)

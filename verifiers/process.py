@@ -1,5 +1,8 @@
 """The embedded sandbox: a pool of zygotes on this machine, one candidate at a time in each.
 
+A slot of the pool has a zygote with numpy, and one with scipy as well from the first program that
+names it: forking costs what is loaded, so the others need not pay for scipy.
+
 Stops what `confine` says. Needs either user namespaces (in full) or Landlock with seccomp (no
 writable folder); with neither it refuses, unless the caller accepts running unconfined.
 """
@@ -22,6 +25,7 @@ from eurekaflow.verifiers.worker import Worker, WorkerFailed
 LEVELS = ("namespaces", "landlock")
 UNCONFINED = "none"
 ATTEMPTS = 2  # the second time on a fresh zygote
+_Slot = dict[str, Worker]  # by what is preloaded
 CANARY = Job(
     program="def canary(a):\n    return [float(np.sum(X)), a]",
     entry_point="canary",
@@ -60,10 +64,12 @@ class ProcessSandbox:
         self._closed = False
         self.level, first = _start_first((*levels, UNCONFINED) if unsafe else tuple(levels))
         self._layers = first.wait_ready()
-        self._workers = {first, *(Worker(self.level) for _ in range(workers - 1))}
-        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._workers = {first}
+        self._slots = workers
+        self._idle: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        self._idle.put({"numpy": first})
+        for _ in range(workers - 1):
+            self._idle.put({"numpy": self._launch("numpy")})
         try:
             self._require(required or frozenset())
             self._try_canary()
@@ -82,38 +88,52 @@ class ProcessSandbox:
     def run(self, job: Job, limits: Limits) -> Execution:
         """Run one job; waits for a free zygote. Raises SandboxUnavailable."""
         queued = time.monotonic()
-        worker = self._idle.get()
+        slot = self._idle.get()
         queue_s = time.monotonic() - queued
-        if worker is None:
-            self._idle.put(None)  # wake the next waiting thread too
+        if slot is None:
+            self._idle.put(None)  # for the next waiting thread
             raise SandboxUnavailable("the sandbox is closed")
-        failures: list[str] = []
         try:
-            while len(failures) < ATTEMPTS:
-                try:
-                    return replace(worker.run(job, limits), queue_s=queue_s)
-                except WorkerFailed as problem:
-                    failures.append(str(problem))
-                    self.anomalies += 1
-                    worker = self._replace(worker)
+            return replace(self._run_in(slot, job, limits), queue_s=queue_s)
         finally:
-            if worker.jobs >= self._recycle_after:
-                worker = self._replace(worker)
-            self._idle.put(worker)
+            self._idle.put(slot)
+
+    def _run_in(self, slot: _Slot, job: Job, limits: Limits) -> Execution:
+        stack = "scipy" if "scipy" in job.program or "scipy" in job.prelude else "numpy"
+        failures: list[str] = []
+        while len(failures) < ATTEMPTS:
+            worker = slot.get(stack) or self._launch(stack)
+            slot[stack] = worker
+            try:
+                execution = worker.run(job, limits)
+            except WorkerFailed as problem:
+                failures.append(str(problem))
+                with self._lock:
+                    self.anomalies += 1
+                self._retire(slot, stack)
+            else:
+                if worker.jobs >= self._recycle_after:
+                    self._retire(slot, stack)
+                    slot[stack] = self._launch(stack)  # it loads while others work
+                return execution
         raise SandboxUnavailable(
             f"a job failed on {ATTEMPTS} zygotes in a row: {'; '.join(failures)}. "
             "Run `eureka doctor` to see what the sandbox is missing."
         )
 
-    def _replace(self, worker: Worker) -> Worker:
+    def _retire(self, slot: _Slot, stack: str) -> None:
+        worker = slot.pop(stack)
         worker.close()
         with self._lock:
             self._workers.discard(worker)
+
+    def _launch(self, stack: str) -> Worker:
+        with self._lock:
             if self._closed:
                 raise SandboxUnavailable("the sandbox was closed while a job was running")
-            fresh = Worker(self.level)
-            self._workers.add(fresh)
-        return fresh
+            worker = Worker(self.level, stack)
+            self._workers.add(worker)
+        return worker
 
     def _require(self, required: frozenset[str]) -> None:
         missing = sorted(required - set(self._layers))
@@ -129,12 +149,18 @@ class ProcessSandbox:
             raise SandboxUnavailable(f"the first job of a new sandbox went wrong: {execution}")
 
     def close(self) -> None:
-        """Kill every zygote and what runs in it; running jobs raise SandboxUnavailable."""
+        """End every zygote and what runs in it; running jobs raise SandboxUnavailable."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
-            workers, self._workers = self._workers, set()
+            workers = tuple(self._workers)
         for worker in workers:
-            worker.close()
+            worker.end()
+        for _ in range(self._slots):  # each running job gives its slot back when its zygote ends
+            slot = self._idle.get()
+            for worker in (slot or {}).values():
+                worker.close()
         self._idle.put(None)
 
     def __enter__(self) -> ProcessSandbox:
@@ -155,7 +181,7 @@ def _start_first(levels: tuple[str, ...]) -> tuple[str, Worker]:
         raise SandboxUnavailable(f"no process sandbox on {sys.platform}; use the docker sandbox")
     reasons = []
     for level in levels:
-        worker = Worker(level)
+        worker = Worker(level, "numpy")
         try:
             worker.wait_ready()
         except WorkerFailed as problem:

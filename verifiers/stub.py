@@ -1,8 +1,8 @@
 """Runs one program inside its confined process and writes its answer down the result pipe.
 
-The answer is one letter and bytes: R and the JSON of the return value, E and an exception's line,
-M for memory, L when the JSON is too large. A candidate shares this interpreter and can forge all of
-it; the host therefore treats it as data. numpy and the standard library only.
+The answer is one letter and bytes: R and the JSON of the return value, E and an exception's
+line, M for memory, L when the JSON is too large. A candidate shares this interpreter and can
+forge all of it; the host therefore treats it as data. numpy and the standard library only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_job(descriptor: int) -> tuple[dict[str, Any], dict[str, np.ndarray[Any,
 
 
 def open_output() -> None:
-    """Python's stdout and stderr on descriptors 1 and 2, flushed by line so that a kill loses none."""
+    """Python's output on descriptors 1 and 2, flushed by line so that a kill loses none."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         raw = open(number, "wb", buffering=8192, closefd=False)  # noqa: SIM115
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace",
@@ -154,7 +154,7 @@ def _key(key: Any) -> str:
 def _describe(raised: BaseException) -> bytes:
     """The exception's last line with the program's line number; the traceback goes to stderr."""
     try:
-        traceback.print_exception(raised, limit=-8)
+        traceback.print_exception(type(raised), raised, _beyond_stub(raised), limit=-8)
     except BaseException:
         print(f"{type(raised).__name__} (its traceback cannot be printed)", file=sys.stderr)
     try:
@@ -162,6 +162,14 @@ def _describe(raised: BaseException) -> bytes:
     except BaseException:
         text = type(raised).__name__
     return (text[:MESSAGE_CHARACTERS] + _where(raised)).encode(errors="backslashreplace")
+
+
+def _beyond_stub(raised: BaseException) -> types.TracebackType | None:
+    """The traceback from the first frame that is not ours."""
+    trace, ours = raised.__traceback__, _describe.__code__.co_filename
+    while trace is not None and trace.tb_frame.f_code.co_filename == ours:
+        trace = trace.tb_next
+    return trace
 
 
 def _where(raised: BaseException) -> str:

@@ -97,6 +97,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "pidfd_open": (434, 434),
     "pidfd_send_signal": (424, 424),
     "pivot_root": (155, 41),
+    "prctl": (157, 167),
     "prlimit64": (302, 261),
     "process_madvise": (440, 440),
     "process_mrelease": (448, 448),
@@ -110,6 +111,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "request_key": (249, 218),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
+    "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
@@ -148,8 +150,10 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 }
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
-PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 24, 36
+PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 8, 36
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
+
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -208,7 +212,8 @@ def unmount_lazily(target: str) -> None:
     _checked(f"umount {target}", _libc.umount2(target.encode(), 2))  # MNT_DETACH
 
 
-def drop_capabilities() -> None:
-    """Empty the effective, permitted and inheritable sets (version 3 header, two words each)."""
+def keep_capability(kept: int | None) -> None:
+    """Give up every capability but one (version 3 header; effective, permitted, inheritable)."""
+    mask = 0 if kept is None else 1 << kept
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+    call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)(mask, mask)))

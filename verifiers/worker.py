@@ -9,30 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits
+from eurekaflow.verifiers.exchange import Exchange
+from eurekaflow.verifiers.sandbox import Execution, Job, Limits
 
 START_S = 120.0  # importing scipy on a loaded machine
-GRACE_S = 40.0  # beyond the wall limit, before a silent zygote is given up; set-up included
-CHUNK = 1 << 16
-FORGED_SLACK = 4096  # the stub itself stays under the limit; more is a forgery
+LEAVE_S = 2.0
+LAST_WORDS_BYTES = 1 << 16
 FOLDER = Path(__file__).resolve().parent
+FLAGS = ("-s", "-S", "-P", "-B")  # no user site, no site, no script folder, no bytecode files
 BOOT = """
 import sys, types
 for name in ("eurekaflow", "eurekaflow.verifiers"):
@@ -55,7 +49,7 @@ class WorkerFailed(RuntimeError):
     """The zygote could not be started, died, or stopped answering."""
 
 
-def configuration(level: str) -> dict[str, Any]:
+def configuration(level: str, stack: str) -> dict[str, Any]:
     """What a zygote must know of this installation: where Python and its packages lie."""
     site = _package_folders()
     prefixes = {sys.base_prefix, sys.base_exec_prefix}
@@ -68,7 +62,7 @@ def configuration(level: str) -> dict[str, Any]:
         readable = [*sorted(prefixes), *system, *entries]
     else:
         readable = [*sorted(prefixes), *site]
-    return {"level": level, "site": site, "readable": readable, "listed": site,
+    return {"level": level, "stack": stack, "site": site, "readable": readable, "listed": site,
             "masked": [str(ours)]}  # fmt: skip
 
 
@@ -81,40 +75,30 @@ def _package_folders() -> list[str]:
     return [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
 
 
-@dataclass
-class _Collected:
-    """Bytes read from one pipe: kept up to a cap, the rest counted."""
-
-    cap: int
-    kept: bytearray = field(default_factory=bytearray)
-    dropped: int = 0
-
-    def add(self, data: bytes) -> None:
-        room = self.cap - len(self.kept)
-        self.kept += data[:room]
-        self.dropped += max(0, len(data) - room)
-
-
 class Worker:
     """A running zygote. Not thread-safe: one job at a time."""
 
-    def __init__(self, level: str) -> None:
-        """Launch it without waiting; `wait_ready` waits."""
+    def __init__(self, level: str, stack: str) -> None:
+        """Launch it without waiting; `wait_ready` waits. `stack` names what is preloaded."""
         self.jobs = 0
         self.layers: tuple[str, ...] | None = None
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [os.path.realpath(sys.executable), "-s", "-S", "-P", "-B", "-c", BOOT, str(FOLDER)],
-                stdin=theirs, stdout=self._errors, stderr=self._errors, env=ENVIRONMENT, cwd="/",
+                [os.path.realpath(sys.executable), *FLAGS, "-c", BOOT, str(FOLDER)],
+                stdin=theirs.fileno(),
+                stdout=self._errors,
+                stderr=self._errors,
+                env=ENVIRONMENT,
+                cwd="/",
                 start_new_session=True,
-            )  # fmt: skip
-        self._control.send(json.dumps(configuration(level)).encode())
+            )
+        self._control.send(json.dumps(configuration(level, stack)).encode())
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return int(self._process.pid)
 
     def wait_ready(self) -> tuple[str, ...]:
         """The layers it has proven; raises WorkerFailed with its reason when it cannot work."""
@@ -129,7 +113,7 @@ class Worker:
         """Run one job to its end. Raises WorkerFailed."""
         self.wait_ready()
         self.jobs += 1
-        exchange = _Exchange(self._control, job, limits)
+        exchange = Exchange(self._control, job, limits)
         try:
             report = exchange.carry_out()
         except OSError as problem:
@@ -147,7 +131,9 @@ class Worker:
         try:
             message = self._control.recv(1 << 20)
         except OSError as problem:
-            raise WorkerFailed(f"no answer in {seconds:g} s ({problem}){self._last_words()}") from problem
+            raise WorkerFailed(
+                f"no answer in {seconds:g} s ({problem}){self._last_words()}"
+            ) from problem
         finally:
             self._control.settimeout(None)
         if not message:
@@ -157,165 +143,34 @@ class Worker:
 
     def _last_words(self) -> str:
         self._errors.seek(0)
-        lines = self._errors.read(CHUNK).decode(errors="replace").strip().splitlines()
+        lines = self._errors.read(LAST_WORDS_BYTES).decode(errors="replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""
 
-    def close(self) -> None:
-        """Kill it and everything in it; returns when it is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+    def end(self) -> None:
+        """End it and everything in it, from any thread; returns when it is gone."""
+        if self.layers is None or not self._leaves_by_itself():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+            self._hear_the_end()
         self._process.wait()
+
+    def close(self) -> None:
+        """`end` it and let go of its descriptors; no job may be running."""
+        self.end()
         self._control.close()
         self._errors.close()
 
-
-def encode_job(job: Job) -> bytes:
-    """Length, JSON header, raw float64 data: what the stub reads."""
-    arrays = {name: np.ascontiguousarray(value, np.float64) for name, value in job.arrays.items()}
-    header = json.dumps({
-        "program": job.program, "entry_point": job.entry_point, "prelude": job.prelude,
-        "arguments": dict(job.arguments), "seed": job.seed,
-        "arrays": [(name, value.shape) for name, value in arrays.items()],
-    }).encode()  # fmt: skip
-    return b"".join((struct.pack("=Q", len(header)), header, *(v.tobytes() for v in arrays.values())))
-
-
-class _Exchange:
-    """One job's pipes: feed the job, collect result and output, wait for the zygote's report."""
-
-    def __init__(self, control: socket.socket, job: Job, limits: Limits) -> None:
-        self._control, self._limits = control, limits
-        self._unsent = memoryview(encode_job(job))
-        self._result = _Collected(limits.result_bytes + FORGED_SLACK)
-        self._output = _Collected(limits.stdout_bytes)
-        self._asked_to_stop = False
-        self._report: dict[str, Any] | None = None
-        (self._theirs, self._ours) = _pipes()
-
-    def carry_out(self) -> dict[str, Any] | None:
-        """The zygote's report, or None when it died or went silent."""
-        limits = self._limits
-        allowance = {name: getattr(limits, name) for name in (
-            "wall_s", "cpu_s", "memory_bytes", "scratch_bytes", "processes")}  # fmt: skip
-        request = {"allowance": allowance, "result_bytes": limits.result_bytes}
-        socket.send_fds(self._control, [json.dumps(request).encode()], self._theirs)
-        self._close_theirs()
-        deadline = time.monotonic() + limits.wall_s + GRACE_S
-        with selectors.DefaultSelector() as selector:
-            job, result, output = self._ours
-            selector.register(job, selectors.EVENT_WRITE, self._feed)
-            selector.register(result, selectors.EVENT_READ, self._take_result)
-            selector.register(output, selectors.EVENT_READ, self._take_output)
-            selector.register(self._control, selectors.EVENT_READ, self._take_report)
-            while self._report is None and time.monotonic() < deadline:
-                for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
-                    if not key.data(key.fd):
-                        selector.unregister(key.fileobj)
-                        if key.fileobj is self._control:
-                            return None
-        self._drain()
-        return self._report
-
-    def _feed(self, descriptor: int) -> bool:
-        with contextlib.suppress(BrokenPipeError):
-            self._unsent = self._unsent[os.write(descriptor, self._unsent[:CHUNK]) :]
-            if self._unsent:
-                return True
-        self._ours.remove(descriptor)
-        os.close(descriptor)  # the end of the job, or the child that was to read it is gone
+    def _leaves_by_itself(self) -> bool:
+        """A closed socket ends a healthy zygote with its candidate."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self._control.shutdown(socket.SHUT_WR)
+            self._process.wait(LEAVE_S)
+            return True
         return False
 
-    def _take_result(self, descriptor: int) -> bool:
-        data = os.read(descriptor, CHUNK)
-        self._result.add(data)
-        if self._result.dropped and not self._asked_to_stop:
-            self._asked_to_stop = True
-            self._control.send(b"stop")
-        return bool(data)
-
-    def _take_output(self, descriptor: int) -> bool:
-        data = os.read(descriptor, CHUNK)
-        self._output.add(data)
-        return bool(data)
-
-    def _take_report(self, _: int) -> bool:
-        message = self._control.recv(CHUNK)
-        self._report = json.loads(message) if message else None
-        return bool(message)
-
-    def _drain(self) -> None:
-        """What is still in the pipes; every writer is dead by now, so this ends."""
-        for descriptor, take in zip(self._ours[-2:], (self._take_result, self._take_output), strict=True):
-            with contextlib.suppress(BlockingIOError):
-                while take(descriptor):
-                    pass
-
-    def _close_theirs(self) -> None:
-        while self._theirs:
-            os.close(self._theirs.pop())
-
-    def close(self) -> None:
-        self._close_theirs()
-        while self._ours:
-            os.close(self._ours.pop())
-
-    def execution(self, report: Mapping[str, Any], *, worker: str) -> Execution:
-        cause, message = self._cause(report)
-        returned = cause is Cause.RETURNED
-        return Execution(
-            cause=cause,
-            result=bytes(memoryview(self._result.kept)[1:]) if returned else None,
-            message=message,
-            stdout=bytes(self._output.kept),
-            stdout_dropped=self._output.dropped,
-            wall_s=report["wall_s"],
-            cpu_s=report["cpu_s"],
-            max_rss_bytes=report["max_rss_bytes"],
-            worker=worker,
-        )
-
-    def _cause(self, report: Mapping[str, Any]) -> tuple[Cause, str]:
-        limits, code = self._limits, int(report["exit"])
-        if self._asked_to_stop or len(self._result.kept) > limits.result_bytes + 1:
-            return Cause.TOO_LARGE, f"the result exceeds {limits.result_bytes} bytes"
-        if report["ended_by"] == "wall":
-            return Cause.TIMEOUT, f"wall-clock limit of {limits.wall_s:g} s"
-        if code < 0:
-            return self._killed(-code, float(report["cpu_s"]))
-        if code > 0 or not self._result.kept:
-            return Cause.NO_RESULT, f"exited with status {code} without a result"
-        return self._answer()
-
-    def _killed(self, number: int, cpu_s: float) -> tuple[Cause, str]:
-        over = cpu_s >= 0.95 * self._limits.cpu_s
-        if number == signal.SIGXCPU or (number == signal.SIGKILL and over):
-            return Cause.TIMEOUT, f"CPU limit of {self._limits.cpu_s:g} s"
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return Cause.KILLED, f"killed by {name}"
-
-    def _answer(self) -> tuple[Cause, str]:
-        kept = self._result.kept
-        text = bytes(kept[1:2000]).decode(errors="replace").partition("\n")[0]
-        match kept[:1]:
-            case b"R":
-                return Cause.RETURNED, ""
-            case b"E":
-                return Cause.RAISED, text
-            case b"M":
-                return Cause.MEMORY, f"memory limit of {self._limits.memory_bytes} bytes"
-            case b"L":
-                return Cause.TOO_LARGE, f"the result has {text[:20]} bytes, over {self._limits.result_bytes}"
-            case _:
-                return Cause.NO_RESULT, "the result pipe held bytes that are no result"
-
-
-def _pipes() -> tuple[list[int], list[int]]:
-    """(theirs, ours): job read, result write, output write; and the other ends, non-blocking."""
-    (job_r, job_w), (result_r, result_w), (output_r, output_w) = os.pipe(), os.pipe(), os.pipe()
-    ours = [job_w, result_r, output_r]
-    for descriptor in ours:
-        os.set_blocking(descriptor, False)
-    return [job_r, result_w, output_w], ours
+    def _hear_the_end(self) -> None:
+        """The launcher takes the zygote along; the socket ends with the last of them."""
+        self._control.settimeout(LEAVE_S)
+        with contextlib.suppress(OSError):
+            while self._control.recv(1 << 16):
+                pass

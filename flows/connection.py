@@ -1,0 +1,40 @@
+"""How a command reaches the archive: the user's server, or the embedded one, started if needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from eurekaflow.models.errors import UsageError
+
+if TYPE_CHECKING:
+    from eurekaflow.flows.configure import Surroundings
+
+
+class NoArchive(UsageError):
+    """There is no archive yet, so there is nothing to read."""
+
+
+@contextmanager
+def open_archive(here: Surroundings) -> Iterator[str]:
+    """The archive's URL for the length of a `with` block; its server stays up meanwhile."""
+    if here.database_url is not None:
+        yield here.database_url
+        return
+    from eurekaflow.flows.services import open_services
+
+    with open_services(here.home) as opened:
+        yield opened.database_url
+
+
+@contextmanager
+def existing_archive(here: Surroundings) -> Iterator[str]:
+    """The URL of an archive that is there already. Raises NoArchive when there is none."""
+    if here.database_url is None:
+        from eurekaflow.models.postgres_files import find_place
+
+        if find_place(here.home) is None:
+            raise NoArchive(f"there is no archive in {here.home} yet", "eureka run erdos")
+    with open_archive(here) as url:
+        yield url

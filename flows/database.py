@@ -1,0 +1,207 @@
+"""The commands `db …`: the archive's server, its schema and its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from eurekaflow.flows.options import Flag, Json
+
+if TYPE_CHECKING:
+    from eurekaflow.flows.configure import Surroundings
+
+app = App(name="db", help="The archive's database.")
+
+
+@app.command
+def start() -> int:
+    """Start the embedded server and print the archive's URL."""
+    from eurekaflow.flows.connection import open_archive
+    from eurekaflow.models.schema import bootstrap
+
+    with open_archive(_here()) as url:
+        bootstrap(url)
+        print(url)
+    return 0
+
+
+@app.command
+def stop(*, force: Flag = False) -> int:
+    """Stop the embedded servers (Prefect's, then Postgres). Nothing is lost.
+
+    Parameters
+    ----------
+    force
+        Stop them even while a process uses them.
+    """
+    import sys
+
+    from eurekaflow.flows.services import stop_services
+
+    here = _embedded("stop")
+    stopped = stop_services(here.home, force=force)
+    print("stopped" if stopped else "was not running", file=sys.stderr)
+    return 0
+
+
+@app.command
+def status(*, json: Json = False) -> int:
+    """What the servers are doing; starts nothing.
+
+    Parameters
+    ----------
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.flows.rendering import print_json, print_pairs
+
+    found = _status(_here())
+    if json:
+        print_json(found)
+    else:
+        print_pairs((name, value if value else None) for name, value in found.items())
+    return 0
+
+
+def _status(here: Surroundings) -> dict[str, object]:
+    from eurekaflow.flows.services import prefect_status
+    from eurekaflow.models import postgres
+
+    prefect = prefect_status(here.home)
+    about: dict[str, object] = {
+        "home": str(here.home),
+        "prefect": here.prefect_api_url or prefect.api_url or "stopped",
+    }
+    if here.database_url is not None:
+        return {**about, "state": "your own server (EUREKA_DATABASE_URL)"}
+    found = postgres.status(here.home)
+    return {
+        **about,
+        "state": found.state,
+        "version": found.version,
+        "data": str(found.data or ""),
+        "pid": str(found.pid or ""),
+        "used by": ", ".join(map(str, found.users)),
+    }
+
+
+@app.command(name="url")
+def print_url() -> int:
+    """Print the archive's URL, for psql and other clients; starts nothing."""
+    from eurekaflow.models import postgres
+
+    here = _here()
+    print(here.database_url or postgres.url(here.home))
+    return 0
+
+
+@app.command
+def upgrade() -> int:
+    """Bring the archive to this version's schema; the embedded one is backed up first."""
+    import sys
+
+    from eurekaflow.flows.connection import open_archive
+    from eurekaflow.models import schema
+
+    here = _here()
+    with open_archive(here) as url:
+        found = schema.current(url)
+        if found == schema.head():
+            print(f"already at revision {found}", file=sys.stderr)
+            return 0
+        if found is not None and here.database_url is None:
+            print(f"backup: {_backup(here, url, found)}", file=sys.stderr)
+        schema.upgrade(url)
+        print(f"upgraded from {found or 'nothing'} to {schema.head()}", file=sys.stderr)
+    return 0
+
+
+def _backup(here: Surroundings, url: str, revision: str) -> Path:
+    """Dump the archive into the home folder, in Postgres' custom format."""
+    import subprocess
+    import time
+
+    from eurekaflow.models.errors import PrerequisiteMissing
+    from eurekaflow.models.postgres_binaries import find_binaries
+
+    program = find_binaries().folder / "pg_dump"
+    folder = here.home / "backups"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-revision-{revision}.dump"
+    command = [str(program), "--format=custom", f"--file={file}", f"--dbname={url}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        file.unlink(missing_ok=True)
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise PrerequisiteMissing(f"the backup failed: {reason}", "eureka doctor")
+    return file
+
+
+@app.command
+def size(*, json: Json = False) -> int:
+    """How large the archive's tables are, and what is stored beside it.
+
+    Parameters
+    ----------
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.flows import rendering
+    from eurekaflow.flows.connection import open_archive
+    from eurekaflow.models.questions import TABLE_SIZES, ask
+
+    here = _here()
+    with open_archive(here) as url:
+        columns, rows = ask(url, TABLE_SIZES)
+    if json:
+        rendering.print_json(rendering.records(columns, rows))
+    else:
+        shown = [(name, int(count), rendering.size(size)) for name, count, size in rows]
+        rendering.print_table(("table", "rows, about", "size"), shown)
+    return 0
+
+
+@app.command
+def rebuild(ref: str, /) -> int:
+    """Recompute a run's tree counters from its attempts.
+
+    Parameters
+    ----------
+    ref
+        The run's id or the beginning of it, or `last`.
+    """
+    import sys
+
+    from eurekaflow.flows.connection import open_archive
+    from eurekaflow.models.archive import Archive
+
+    with open_archive(_here()) as url:
+        archive = Archive(url)
+        try:
+            run = archive.run(ref)
+            changed = archive.rebuild(run.id)
+        finally:
+            archive.close()
+    print(f"rebuilt the tree of {run.uuid}: {len(changed)} differences", file=sys.stderr)
+    return 0
+
+
+def _here() -> Surroundings:
+    from eurekaflow.flows.configure import surroundings
+
+    return surroundings()
+
+
+def _embedded(verb: str) -> Surroundings:
+    """The surroundings, if the server is ours to `verb`. Raises UsageError."""
+    from eurekaflow.models.errors import UsageError
+
+    here = _here()
+    if here.database_url is not None:
+        raise UsageError(
+            f"EUREKA_DATABASE_URL names a server of your own; it is not ours to {verb}",
+            f"{verb} it with its own tools, or unset EUREKA_DATABASE_URL",
+        )
+    return here

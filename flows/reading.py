@@ -1,0 +1,221 @@
+"""The commands that look at runs: `runs`, `show`, `best`, `tree`, `sql`. They change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eurekaflow.flows.options import Flag, Json
+from eurekaflow.models.errors import UsageError
+
+Row = dict[str, Any]
+
+
+def runs(*, limit: int = 20, json: Json = False) -> int:
+    """List the runs, newest first.
+
+    Parameters
+    ----------
+    limit
+        How many.
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.flows.connection import NoArchive
+    from eurekaflow.models.questions import RUNS
+
+    try:
+        found = _rows(RUNS, limit=limit)
+    except NoArchive:
+        found = []
+    columns = (
+        "run",
+        "problem",
+        "state",
+        "steps",
+        "attempts",
+        "valid",
+        "best",
+        "record",
+        "created",
+    )
+    return _show(columns, found, json=json, empty="no runs yet; start one: eureka run erdos")
+
+
+def show(ref: str = "last", /, *, json: Json = False) -> int:
+    """Show one run, step by step.
+
+    Parameters
+    ----------
+    ref
+        The run's id or the beginning of it; the newest run by default.
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.flows import rendering
+    from eurekaflow.models.questions import RUN_STEPS
+
+    run = _run(ref)
+    steps = _rows(RUN_STEPS, run=run["run"])
+    if json:
+        rendering.print_json({**run, "progress": steps})
+        return 0
+    hidden = {"config", "versions", "fingerprint", "hardware"}
+    rendering.print_pairs((name, value) for name, value in run.items() if name not in hidden)
+    return _show(list(steps[0]) if steps else (), steps, json=False, empty="no step yet")
+
+
+def best(
+    ref: str = "last",
+    /,
+    *,
+    program: Flag = False,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Show a run's best attempt, or write its program.
+
+    Parameters
+    ----------
+    ref
+        The run's id or the beginning of it; the newest run by default.
+    program
+        Print the program alone on stdout.
+    out
+        Write the program to this file, or the construction when its name ends in .json.
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.flows import rendering
+    from eurekaflow.models.questions import BEST
+
+    run = _run(ref)
+    found = _rows(BEST, run=run["run"])
+    if not found:
+        raise UsageError(f"run {run['run']} has no valid attempt yet", f"eureka show {ref}")
+    attempt = found[0]
+    if out is not None:
+        return _write(attempt, out)
+    if program:
+        print(attempt["program"] or "")
+    elif json:
+        rendering.print_json(attempt)
+    else:
+        hidden = {"program", "construction"}
+        rendering.print_pairs((k, v) for k, v in attempt.items() if k not in hidden)
+        print(f"\n{rendering.printable(attempt['program'] or '')}")
+    return 0
+
+
+def _write(attempt: Row, out: Path) -> int:
+    """Write the program, or the construction as JSON that `eureka verify` reads."""
+    import json
+    import sys
+
+    if out.suffix == ".json":
+        if attempt["construction"] is None:
+            raise UsageError("the best attempt has no construction", "give --out FILE.py")
+        content = json.dumps(attempt["construction"])
+    else:
+        content = attempt["program"] or ""
+    try:
+        out.write_text(content + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error}", "choose another file") from None
+    print(f"wrote {out}", file=sys.stderr)
+    return 0
+
+
+def tree(ref: str = "last", /, *, limit: int = 20, json: Json = False) -> int:
+    """Show the nodes the search may build on, best first.
+
+    Parameters
+    ----------
+    ref
+        The run's id or the beginning of it; the newest run by default.
+    limit
+        How many nodes.
+    json
+        Print JSON on stdout.
+    """
+    from eurekaflow.models.questions import TREE
+
+    found = _rows(TREE, run=_run(ref)["run"], limit=limit)
+    return _show(list(found[0]) if found else (), found, json=json, empty="no node yet")
+
+
+def sql(statement: str, /, *, json: Json = False, csv: Flag = False, timeout: float = 30.0) -> int:
+    """Ask the archive in SQL, read-only.
+
+    Parameters
+    ----------
+    statement
+        One statement over the public views; `-` reads it from standard input.
+    json
+        Print JSON on stdout.
+    csv
+        Print CSV on stdout.
+    timeout
+        Seconds after which the query is given up.
+    """
+    import sys
+
+    from eurekaflow.flows import rendering
+    from eurekaflow.flows.configure import surroundings
+    from eurekaflow.flows.connection import existing_archive
+    from eurekaflow.models.archive import Archive
+
+    if json and csv:
+        raise UsageError("--json and --csv exclude each other", "give one of them")
+    text = sys.stdin.read() if statement == "-" else statement
+    with existing_archive(surroundings()) as url:
+        archive = Archive(url)
+        try:
+            columns, rows = archive.query(text, timeout_s=timeout)
+        finally:
+            archive.close()
+    if json:
+        rendering.print_json(rendering.records(columns, rows))
+    elif csv:
+        rendering.print_csv(columns, rows)
+    else:
+        rendering.print_table(columns, rows, empty="no rows")
+    return 0
+
+
+def _rows(question: str, **values: object) -> list[Row]:
+    """The answer to one of the named questions."""
+    from eurekaflow.flows.configure import surroundings
+    from eurekaflow.flows.connection import existing_archive
+    from eurekaflow.flows.rendering import records
+    from eurekaflow.models.questions import ask
+
+    with existing_archive(surroundings()) as url:
+        return records(*ask(url, question, **values))
+
+
+def _run(ref: str) -> Row:
+    """The run that `ref` names. Raises UsageError when none or several do."""
+    from eurekaflow.models.questions import RUN
+
+    found = _rows(RUN, ref=ref.strip().lower())
+    if len(found) == 1 or (found and str(found[0]["run_id"]) == ref):
+        return found[0]
+    if not found and ref == "last":
+        raise UsageError("there is no run yet", "eureka run erdos")
+    if not found:
+        raise UsageError(f"no run is called {ref!r}", "eureka runs lists them")
+    ids = ", ".join(str(run["run"])[:13] for run in found[:5])
+    raise UsageError(f"{len(found)} runs begin with {ref!r}: {ids}", "give more of the id")
+
+
+def _show(columns: Sequence[str], found: list[Row], *, json: bool, empty: str) -> int:
+    from eurekaflow.flows import rendering
+
+    if json:
+        rendering.print_json(found)
+    else:
+        rows = [[row[name] for name in columns] for row in found]
+        rendering.print_table(columns, rows, empty=empty)
+    return 0

@@ -1,0 +1,208 @@
+"""The local policy: a Hugging Face folder on this machine, sampled and trained with LoRA.
+
+One copy of the base model and one float32 adapter serve the sampler, the trainer and, switched
+off, the base log-probs. On a CPU with fixed threads everything is deterministic, so a wave can be
+replayed bit for bit; on CUDA it cannot, and only missing slots are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch as st
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from eurekaflow.models import adapter, adapter_files, prefix_attention
+from eurekaflow.models.checkpoints import RESTORE
+from eurekaflow.models.errors import CheckpointDamaged, PrerequisiteMissing
+from eurekaflow.models.fingerprint import bf16_is_fast, of_policy
+from eurekaflow.models.policy import (
+    Prompt,
+    Response,
+    TrainedGroup,
+    UpdateReport,
+    UpdateSettings,
+    Version,
+    Wave,
+)
+from eurekaflow.models.renderer import Renderer
+from eurekaflow.models.sampler import WaveSampler
+from eurekaflow.models.trainer import State, Trainer
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class LocalPolicy:
+    """A causal language model from `folder` with a LoRA adapter on every linear layer.
+
+    `seed` draws the adapter of version 0; `threads` is the number of CPU threads; `date` is what
+    chat templates with a date show. Threads and determinism are settings of the whole process.
+    Raises PrerequisiteMissing where the folder or the device cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lora_rank: int,
+        lora_alpha: float,
+        seed: int,
+        threads: int,
+        device: str = "auto",
+        dtype: str = "auto",
+        date: str = "2026-01-01",
+    ) -> None:
+        self.folder, self.seed, self.threads = folder, seed, threads
+        self.rank, self.alpha = lora_rank, lora_alpha
+        self.device = _device(device)
+        self.dtype = _dtype(dtype, self.device)
+        torch.set_num_threads(threads)
+        if self.device.type == "cpu":
+            torch.use_deterministic_algorithms(True)
+        self._model, tokenizer = _load(folder, self.device, self.dtype)
+        self._layers = adapter.attach(self._model, rank=lora_rank, alpha=lora_alpha)
+        decoder, head = self._model.get_decoder(), self._model.get_output_embeddings()
+        self.renderer = Renderer(tokenizer, stop_ids=_stop_ids(self._model), date=date)
+        self._sampler = WaveSampler(decoder, head, self.renderer)
+        self._trainer = Trainer(decoder, head, self._layers)
+        self._resident: tuple[int, str] | None = None  # number and hash; None: dirty
+
+    @property
+    def trainable(self) -> bool:
+        return True
+
+    @property
+    def replay(self) -> Literal["exact", "salvage"]:
+        return "exact" if self.device.type == "cpu" else "salvage"
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        return self.renderer.encode(prompt)
+
+    def fingerprint(self) -> dict[str, str]:
+        kernel = adapter.matmul_kind(next(iter(self._layers.values())).weight)
+        return of_policy(
+            self.folder, device=self.device, dtype=self.dtype, threads=self.threads, kernel=kernel
+        )
+
+    def ensure(self, version: Version) -> None:
+        wanted = (version.number, version.sha256)
+        if self._resident is not None and self._resident == wanted:
+            return
+        self._resident = None
+        if version.folder is None:
+            adapter.reset(self._layers, seed=self.seed)
+            self._trainer.restore({})
+        else:
+            self._read(version.folder, version.sha256)
+        self._resident = wanted
+
+    def sample(self, wave: Wave) -> Iterator[Response]:
+        self._number()
+        return self._sampler.sample(wave)
+
+    def update(
+        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path
+    ) -> UpdateReport:
+        number = self._number()
+        self._resident = None  # until the update is whole, the weights are no version
+        metrics = self._trainer.update(groups, settings)
+        files = adapter_files.stage(staging, self._contents())
+        sha256 = files[adapter_files.ADAPTER]
+        self._resident = (number + 1, sha256)
+        return UpdateReport(metrics=metrics, files=files, sha256=sha256)
+
+    def close(self) -> None:
+        self._resident = None
+
+    def _number(self) -> int:
+        if self._resident is None:
+            raise RuntimeError("no version is resident: call ensure(version) first")
+        return self._resident[0]
+
+    def _contents(self) -> dict[str, bytes]:
+        weights = {name: p.detach().cpu() for name, p in self._trainer.parameters.items()}
+        moments = {
+            f"{kind}/{name}": tensor.cpu().reshape(tensor.shape)
+            for name, tensors in self._trainer.state().items()
+            for kind, tensor in tensors.items()
+        }
+        return {
+            adapter_files.ADAPTER: st.save(weights, {"format": "pt"}),
+            adapter_files.OPTIMIZER: st.save(moments),
+            adapter_files.CONFIG: adapter.peft_config(
+                self._layers, rank=self.rank, alpha=self.alpha
+            ),
+        }
+
+    def _read(self, folder: Path, sha256: str) -> None:
+        adapter_files.checked(folder, sha256)
+        try:
+            weights = st.load_file(folder / adapter_files.ADAPTER)
+            moments = st.load_file(folder / adapter_files.OPTIMIZER)
+            self._take(weights, moments)
+        except (SafetensorError, KeyError, RuntimeError, OSError) as error:
+            raise CheckpointDamaged(
+                f"{folder} does not fit this model and rank {self.rank}: {error}", RESTORE
+            ) from error
+
+    @torch.no_grad()
+    def _take(self, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self._trainer.parameters.items():
+            parameter.copy_(weights[name])
+        state: State = {}
+        for key, tensor in moments.items():
+            kind, name = key.split("/", 1)
+            where = "cpu" if kind == "step" else self.device
+            state.setdefault(name, {})[kind] = tensor.to(where).clone()
+        self._trainer.restore(state)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise PrerequisiteMissing(
+            f"device {name!r} was asked for, but PyTorch sees no CUDA device", "use --device cpu"
+        )
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        fast = device.type == "cuda" or bf16_is_fast()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {name!r}, but must be auto or one of {sorted(DTYPES)}")
+    return DTYPES[name]
+
+
+def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    if not (folder / "config.json").is_file():
+        raise PrerequisiteMissing(
+            f"{folder} is not a Hugging Face model folder: config.json is missing",
+            "give a model that is on this machine: --model PATH",
+        )
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    options = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=prefix_attention.NAME,
+        use_safetensors=True,
+        **options,
+    )
+    return model.to(device).eval(), tokenizer
+
+
+def _stop_ids(model: Any) -> list[int]:
+    """The ids the model's generation configuration names; one or several."""
+    found = getattr(model.generation_config, "eos_token_id", None)
+    if found is None:
+        return []
+    return [int(i) for i in (found if isinstance(found, (list, tuple)) else [found])]

@@ -1,0 +1,116 @@
+"""The questions that the command line asks: named SQL over the public views, and `ask`.
+
+Only psycopg is imported, because these commands should answer in well under a second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from eurekaflow.models.errors import ArchiveUnavailable, SchemaMismatch
+
+TIMEOUT_MS = 30_000
+
+
+def ask(url: str, question: str, **values: object) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of one question, asked in a read-only transaction.
+
+    Raises ArchiveUnavailable when the server does not answer, SchemaMismatch when the archive
+    lacks what is asked for.
+    """
+    options = f"-c default_transaction_read_only=on -c statement_timeout={TIMEOUT_MS}"
+    try:
+        with psycopg.connect(url, options=options) as connection:
+            cursor = connection.execute(question.encode(), values)
+            return [column.name for column in cursor.description or ()], cursor.fetchall()
+    except psycopg.errors.UndefinedTable as error:
+        raise SchemaMismatch(
+            "the archive has no schema of this version", "eureka db upgrade"
+        ) from error
+    except psycopg.errors.UndefinedColumn as error:
+        raise SchemaMismatch(
+            f"the archive is of another version: {error}", "eureka db upgrade"
+        ) from error
+    except psycopg.OperationalError as error:
+        reason = str(error).strip()
+        raise ArchiveUnavailable(
+            f"the archive did not answer: {reason}", "eureka doctor"
+        ) from error
+
+
+_RECORDS = """
+    select distinct on (problem) problem, score as record, holder as record_holder
+    from leaderboard where kind in ('human', 'ai') order by problem, value desc"""
+_REACHED = """
+    left join lateral (
+        select score as best from best_attempts b
+        where b.run_id = r.run_id order by b.seq desc limit 1
+    ) reached on true
+    left join lateral (
+        select count(*) filter (where a.outcome = 'valid') as valid,
+            (array_agg(a.score order by a.value desc) filter (where a.outcome = 'seed'))[1]
+                as best_seed
+        from attempts a where a.run_id = r.run_id and a.outcome in ('valid', 'seed')
+    ) counted on true
+    left join records using (problem)"""
+
+# The newest runs with what they reached.
+RUNS = f"""
+    with records as ({_RECORDS})
+    select r.run, r.problem, r.state, r.steps, r.attempts, valid, best, record,
+        r.created_at as created
+    from (select * from runs order by run_id desc limit %(limit)s) r {_REACHED}
+    order by r.run_id desc"""
+
+# The runs that a reference names: `last`, a number, a uuid or the beginning of one.
+RUN = f"""
+    with records as ({_RECORDS})
+    select r.run, r.run_id, r.problem, r.state, r.message, r.seed, r.steps,
+        (r.config->>'steps')::int as steps_wanted, r.attempts, valid, best, best_seed, record,
+        record_holder, r.version, r.owner, r.flow_run, r.created_at, r.started_at, r.finished_at,
+        r.config, r.versions, r.fingerprint, r.hardware
+    from (
+        select * from runs where run_id::text = %(ref)s
+            or (%(ref)s = 'last' and run_id = (select max(run_id) from runs))
+            or (%(ref)s <> '' and starts_with(run::text, %(ref)s))
+    ) r {_REACHED}
+    order by r.run_id::text = %(ref)s desc, r.run_id desc limit 20"""
+
+# What each step of a run gave.
+RUN_STEPS = """
+    select p.step, p.stage, p.valid, p.verified, p.reward_mean as reward, p.score, p.best_score,
+        g.beta, g.kl, (
+            select sum(s.value::float8) from jsonb_each_text(p.seconds) s
+            where s.value ~ '^[0-9.eE+-]+$'
+        ) as seconds
+    from run_progress p left join lateral (
+        select avg(beta) as beta, avg(kl) as kl from groups
+        where groups.run_id = p.run_id and groups.step = p.step and trained
+    ) g on true
+    where p.run = %(run)s order by p.step"""
+
+# The best valid attempt of a run, with its texts.
+BEST = f"""
+    with records as ({_RECORDS})
+    select b.run, b.problem, b.attempt, b.step, b.group_index, b.attempt_index, b.score, b.value,
+        record, record_holder, a.reward, a.depth, a.visits, a.metrics, b.verified_at,
+        t.program, t.construction
+    from (select * from best_attempts where run = %(run)s order by seq desc limit 1) b
+    join attempts a on a.run_id = b.run_id and a.attempt = b.attempt
+    join attempt_bodies t on t.run_id = b.run_id and t.attempt = b.attempt
+    left join records on records.problem = b.problem"""
+
+# The nodes that the search may build on, in the order of choice.
+TREE = """
+    select rank, attempt, step, depth, score, visits, best_child, q, prior, bonus, puct
+    from tree where run = %(run)s order by rank limit %(limit)s"""
+
+# How large the tables are. Their names are not an interface.
+TABLE_SIZES = """
+    select c.relname as table, greatest(c.reltuples, 0)::bigint as rows,
+        pg_total_relation_size(c.oid) as bytes
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'archive' and c.relkind = 'r'
+    order by bytes desc"""

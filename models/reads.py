@@ -1,0 +1,185 @@
+"""What the stages ask: what is planned, missing, unverified, best; and SQL for users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Row
+
+from eurekaflow.models import database
+from eurekaflow.models.bodies import Bodies, read_texts
+from eurekaflow.models.errors import UsageError
+from eurekaflow.models.registry import Registry
+from eurekaflow.models.rows import AttemptRow, GroupRow, Pending, Progress, StepRow
+from eurekaflow.models.text import unescape
+
+_GROUPS = """
+    select g.*, g.parent_visits as visits, g.parent_q as q, g.parent_prior as prior,
+        g.parent_bonus as bonus, g.parent_puct as puct
+    from archive.groups g where run_id = :run and step = :step order by group_index"""
+_MISSING = """
+    select group_index, array_agg(attempt_index order by attempt_index) as slots
+    from archive.attempts
+    where run_id = :run and step = :step and state = 'planned'
+    group by group_index order by group_index"""
+_UNVERIFIED = """
+    select a.id, a.group_index, a.attempt_index, a.response_hash, g.opening, g.parent_id,
+        g.shown_id
+    from archive.attempts a join archive.groups g using (run_id, step, group_index)
+    where a.run_id = :run and a.step = :step and a.state = 'sampled' order by a.seq"""
+_LAST_STEP = """
+    select step, stage from archive.steps where run_id = :run order by step desc limit 1"""
+_BEST = """
+    select * from archive.attempts where run_id = :run and outcome = 'valid'
+    order by value desc, seq limit 1"""
+_STEPS = "select * from archive.steps where run_id = :run order by step"
+_ATTEMPTS = """
+    select * from archive.attempts where run_id = :run and step = :step order by seq"""
+READER = "eureka_reader"
+_GONE = ("08", "53", "57", "58")  # connection, resources, operator, system: not the statement
+
+
+class Reads(Registry, Bodies):
+    """Questions about runs; none of them writes."""
+
+    def progress(self, run_id: int) -> Progress:
+        """Where the run stands: its unfinished step, or the next one when all are committed."""
+        with self._read() as connection:
+            version = database.one(
+                connection, "select version from archive.runs where id = :run", run=run_id
+            ).version
+            last = database.first(connection, _LAST_STEP, run=run_id)
+            if last is None or last.stage == "committed":
+                step = last.step + 1 if last else 0
+                return Progress(step=step, stage=None, version=version, missing={}, unverified=0)
+            key = {"run": run_id, "step": last.step}
+            return Progress(
+                step=last.step,
+                stage=last.stage,
+                version=version,
+                missing=_missing(connection, **key),
+                unverified=len(database.rows(connection, _UNVERIFIED, **key)),
+            )
+
+    def groups(self, run_id: int, step: int) -> list[GroupRow]:
+        """The planned groups of a step, in order, with their prompts."""
+        with self._read() as connection:
+            found = database.rows(connection, _GROUPS, run=run_id, step=step)
+            prompts = read_texts(connection, (row.prompt_hash for row in found))
+        return [_group_row(row, prompts) for row in found]
+
+    def missing(self, run_id: int, step: int) -> dict[int, tuple[int, ...]]:
+        """Slots without a response, by group; groups that lack none are absent."""
+        with self._read() as connection:
+            return _missing(connection, run=run_id, step=step)
+
+    def unverified(self, run_id: int, step: int) -> list[Pending]:
+        """Responses without a verdict, in sequence order."""
+        with self._read() as connection:
+            found = database.rows(connection, _UNVERIFIED, run=run_id, step=step)
+            texts = read_texts(connection, (row.response_hash for row in found))
+        return [
+            Pending(
+                attempt_id=row.id,
+                group_index=row.group_index,
+                attempt_index=row.attempt_index,
+                response=texts.get(row.response_hash, ""),
+                opening=unescape(row.opening),
+                parent_id=row.parent_id,
+                shown_id=row.shown_id,
+            )
+            for row in found
+        ]
+
+    def attempts(self, run_id: int, step: int) -> list[AttemptRow]:
+        """All attempts of a step in sequence order; step -1 gives the seeds and their draws."""
+        with self._read() as connection:
+            found = database.rows(connection, _ATTEMPTS, run=run_id, step=step)
+        return [_attempt_row(row) for row in found]
+
+    def attempt(self, attempt_id: int) -> AttemptRow:
+        """One attempt. Raises UsageError when there is none."""
+        sql = "select * from archive.attempts where id = :id"
+        with self._read() as connection:
+            row = database.first(connection, sql, id=attempt_id)
+        if row is None:
+            raise UsageError(f"no attempt {attempt_id}", "eureka tree RUN lists them")
+        return _attempt_row(row)
+
+    def best(self, run_id: int) -> AttemptRow | None:
+        """The valid attempt of the highest value, the earliest among equals."""
+        with self._read() as connection:
+            row = database.first(connection, _BEST, run=run_id)
+        return None if row is None else _attempt_row(row)
+
+    def step_rows(self, run_id: int) -> list[StepRow]:
+        """All steps of a run in order."""
+        fields = StepRow.__dataclass_fields__
+        with self._read() as connection:
+            found = database.rows(connection, _STEPS, run=run_id)
+        return [StepRow(**{name: getattr(row, name) for name in fields}) for row in found]
+
+    def query(
+        self,
+        sql: str,
+        *,
+        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        timeout_s: float = 30,
+        as_reader: bool = True,
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Columns and rows of one read-only statement; `params` as in psycopg (%s, %(name)s).
+
+        Runs as the reader role when it exists, who sees the public views alone. Raises UsageError
+        with Postgres' message for a statement that is wrong, writes, or takes too long.
+        """
+        with database.errors(), self._single.connect() as connection:
+            raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+            try:
+                with raw.transaction(), raw.cursor() as cursor:
+                    _restrict(cursor, timeout_s, as_reader=as_reader)
+                    cursor.execute(sql, params, prepare=True)  # prepared: one statement only
+                    names = [column.name for column in cursor.description or ()]
+                    return names, cursor.fetchall() if names else []
+            except psycopg.errors.QueryCanceled as error:
+                raise UsageError(
+                    f"the query took longer than {timeout_s:g} s", "narrow it, or raise the limit"
+                ) from error
+            except psycopg.Error as error:
+                if (error.sqlstate or _GONE[0])[:2] in _GONE:
+                    raise
+                raise UsageError(f"the query failed: {str(error).strip()}") from error
+
+
+def _restrict(cursor: psycopg.Cursor[Any], timeout_s: float, *, as_reader: bool) -> None:
+    cursor.execute("set transaction read only")
+    milliseconds = str(max(1, round(timeout_s * 1000)))
+    cursor.execute("select set_config('statement_timeout', %s, true)", (milliseconds,))
+    known = cursor.execute(
+        "select pg_has_role(oid, 'member') from pg_roles where rolname = %s", (READER,)
+    ).fetchone()
+    if as_reader and known is not None and known[0]:
+        cursor.execute("set local role eureka_reader")
+
+
+def _missing(connection: Connection, *, run: int, step: int) -> dict[int, tuple[int, ...]]:
+    found = database.rows(connection, _MISSING, run=run, step=step)
+    return {row.group_index: tuple(row.slots) for row in found}
+
+
+def _group_row(row: Row[Any], prompts: Mapping[bytes, str]) -> GroupRow:
+    values: dict[str, Any] = {
+        name: getattr(row, name, None) for name in GroupRow.__dataclass_fields__
+    }
+    values["prompt"] = prompts.get(row.prompt_hash, "")
+    values["prompt_ids"] = tuple(row.prompt_ids)
+    values["opening"] = unescape(row.opening)
+    return GroupRow(**values)
+
+
+def _attempt_row(row: Row[Any]) -> AttemptRow:
+    values: dict[str, Any] = {name: getattr(row, name) for name in AttemptRow.__dataclass_fields__}
+    values["path"] = tuple(row.path)
+    values["message"] = unescape(row.message)
+    return AttemptRow(**values)

@@ -1,0 +1,172 @@
+"""One update of the adapter: base log-probs, shaped advantages, summed loss, Adam.
+
+Base log-probs are computed like the trained ones, with the adapter off. An adapter that changes
+nothing (version 0) is the base model: there the sampler's log-probs are taken for the base's.
+Formulas and sources stand in `entropic.py`; the importance ratio corrects the mismatch of sampler
+and trainer only, since the data are on-policy.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from eurekaflow.models.adapter import AdaptedLinear, parameters, switched_off, untrained
+from eurekaflow.models.entropic import importance_loss, mean_log_ratio, shape_kl
+from eurekaflow.models.group_pass import GroupPass, TrainedTokens
+from eurekaflow.models.policy import TrainedGroup, UpdateSettings
+
+Batch = list[list[TrainedTokens]]  # by group, by response
+State = dict[str, dict[str, torch.Tensor]]  # parameter name -> Adam's tensors
+
+
+class Trainer:
+    """Updates an adapter in place; owns its Adam state.
+
+    `decoder` maps token ids to hidden states, `head` hidden states to logits; `layers` are all
+    adapted layers, the head included.
+    """
+
+    def __init__(
+        self, decoder: nn.Module, head: AdaptedLinear, layers: dict[str, AdaptedLinear]
+    ) -> None:
+        self.layers = layers
+        self.parameters = parameters(layers)
+        self.pass_ = GroupPass(decoder, head)
+        # Neither fused nor foreach: the order of operations must not depend on the build.
+        self.adam = torch.optim.Adam(self.parameters.values(), fused=False, foreach=False)
+
+    def update(self, groups: Sequence[TrainedGroup], settings: UpdateSettings) -> dict[str, float]:
+        """One optimizer step per substep over `groups`; returns the metrics.
+
+        A pure function of (weights, Adam state, groups, settings). Micro-batches accumulate to
+        exactly the sum over all tokens.
+        """
+        clock: dict[str, float] = {}
+        groups = _kept(groups, settings)
+        batch: Batch = [[TrainedTokens.of(r) for r in group.responses] for group in groups]
+        with _timed(clock, "base_pass_s"):
+            self._base(groups, batch, settings)
+        _shape(batch, settings)
+        norm = 0.0
+        for chunk in _chunks(len(groups), settings.substeps):
+            with _timed(clock, "forward_backward_s"):
+                self._gradients([groups[i] for i in chunk], [batch[i] for i in chunk], settings)
+                norm = max(norm, self._norm())
+            with _timed(clock, "optimizer_s"):
+                self._step(settings)
+        return {**_metrics(batch), "grad_norm": norm, **clock}
+
+    def state(self) -> State:
+        """Adam's state by parameter name; empty before the first update."""
+        found = ((name, self.adam.state.get(p)) for name, p in self.parameters.items())
+        return {name: dict(state) for name, state in found if state}
+
+    def restore(self, state: State) -> None:
+        """Take over a saved state; an empty one is that of version 0."""
+        self.adam.state.clear()
+        for name, tensors in state.items():
+            self.adam.state[self.parameters[name]] = dict(tensors)
+
+    def _base(
+        self, groups: Sequence[TrainedGroup], batch: Batch, settings: UpdateSettings
+    ) -> None:
+        if settings.kl == 0 or untrained(self.layers):
+            return
+        with switched_off(self.layers):
+            for group, tokens in zip(groups, batch, strict=True):
+                self.pass_.base(group, tokens, settings)
+
+    def _gradients(
+        self, groups: Sequence[TrainedGroup], batch: Batch, settings: UpdateSettings
+    ) -> None:
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.zero_()
+        for group, tokens in zip(groups, batch, strict=True):
+            self.pass_.train(group, tokens, settings)
+
+    def _norm(self) -> float:
+        squares = (
+            float(p.grad.double().square().sum())
+            for p in self.parameters.values()
+            if p.grad is not None
+        )
+        return math.sqrt(sum(squares))
+
+    def _step(self, settings: UpdateSettings) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = settings.lr
+            group["betas"] = (settings.beta1, settings.beta2)
+            group["eps"] = settings.eps
+        self.adam.step()
+
+
+def _kept(groups: Sequence[TrainedGroup], settings: UpdateSettings) -> list[TrainedGroup]:
+    """Without KL, an attempt of advantage 0 contributes nothing and is left out."""
+    if settings.kl != 0:
+        return list(groups)
+    return [
+        TrainedGroup(
+            prompt_ids=group.prompt_ids,
+            responses=tuple(r for r in group.responses if r.advantage != 0),
+        )
+        for group in groups
+    ]
+
+
+def _shape(batch: Batch, settings: UpdateSettings) -> None:
+    """Centres the KL over the whole batch; leaves each token's advantage on its response."""
+    every = [tokens for group in batch for tokens in group]
+    if not every:
+        return
+    flat = shape_kl(
+        _flat(t.sampled for t in every),
+        _flat(t.base for t in every),
+        _flat(np.ones(len(t.places)) for t in every),
+        _flat(np.full(len(t.places), t.response.advantage) for t in every),
+        coef=settings.kl,
+    )
+    ends = np.cumsum([len(t.places) for t in every])
+    for tokens, part in zip(every, np.split(flat, ends[:-1]), strict=True):
+        tokens.advantage = part
+
+
+def _metrics(batch: Batch) -> dict[str, float]:
+    every = [tokens for group in batch for tokens in group]
+    sampled, base = _flat(t.sampled for t in every), _flat(t.base for t in every)
+    train, advantage = _flat(t.train for t in every), _flat(t.advantage for t in every)
+    ones, count = np.ones(len(sampled)), max(len(sampled), 1)
+    gap = train - sampled
+    return {
+        "loss": importance_loss(train, sampled, advantage, ones),
+        "kl_policy_base": mean_log_ratio(sampled, base, ones),
+        "logprob_gap_mean": float(gap.sum() / count),
+        "logprob_gap_half_mean_square": float(0.5 * (gap * gap).sum() / count),
+        "negative_logprob_mean": float(-sampled.sum() / count),
+        "tokens": float(len(sampled)),
+    }
+
+
+def _chunks(groups: int, substeps: int) -> list[list[int]]:
+    """Contiguous parts in group order, at most one per group and at least one in all."""
+    parts = np.array_split(np.arange(groups), max(1, min(substeps, groups)))
+    return [part.tolist() for part in parts]
+
+
+def _flat(parts: Iterator[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *parts])
+
+
+@contextmanager
+def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    clock[name] = clock.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,66 @@
+"""The public views: the users' SQL interface, documented column by column.
+
+A view is its select, a comment, and one comment per column; `create` puts them in place, grants
+them to the read-only role `eureka_reader` and checks nothing else. Names and columns are API: add
+columns at the end, remove none. Views run with their owner's rights, so the tables stay private.
+The selects are in view_definitions.py and view_summaries.py.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from eurekaflow.models.view_definitions import ROWS, View
+from eurekaflow.models.view_summaries import SUMMARIES
+
+READER = "eureka_reader"
+VIEWS = ROWS + SUMMARIES
+
+_ROLE = f"""
+do $$ begin
+    create role {READER} login;
+exception when duplicate_object or unique_violation or insufficient_privilege then null;
+end $$"""
+_LIMIT = f"""
+do $$ begin
+    alter role {READER} set statement_timeout = '60s';
+    alter role {READER} set default_transaction_read_only = on;
+exception when undefined_object or insufficient_privilege or internal_error then null;
+end $$"""
+
+
+def drop(connection: Connection) -> None:
+    """Drop the public views."""
+    for view in reversed(VIEWS):
+        connection.execute(text(f"drop view if exists public.{view.name}"))
+
+
+def create(connection: Connection) -> None:
+    """Create the public views with their comments, and let the reader role select from them."""
+    connection.execute(text(_ROLE))
+    connection.execute(text(_LIMIT))
+    readable = _role_exists(connection)
+    for view in VIEWS:
+        _create(connection, view)
+        if readable:
+            connection.execute(text(f"grant select on public.{view.name} to {READER}"))
+    if readable:
+        connection.execute(text(f"grant usage on schema public to {READER}"))
+
+
+def _create(connection: Connection, view: View) -> None:
+    names = ", ".join(view.columns)
+    run = connection.exec_driver_sql
+    run(f"create view public.{view.name} ({names}) as {view.select}")
+    run(f"comment on view public.{view.name} is {_quoted(view.comment)}")
+    for name, words in view.columns.items():
+        run(f"comment on column public.{view.name}.{name} is {_quoted(words)}")
+
+
+def _role_exists(connection: Connection) -> bool:
+    sql = text("select 1 from pg_roles where rolname = :name")
+    return connection.execute(sql, {"name": READER}).first() is not None
+
+
+def _quoted(words: str) -> str:
+    return "'" + words.replace("'", "''") + "'"

@@ -1,0 +1,84 @@
+"""The reference pages that are generated: writes docs/cli.md and the signatures in docs/api.md.
+
+Run it after changing a command or a signature: `.venv/bin/python tests/reference.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SIGNATURES = re.compile(r"```python\n# signatures of (?P<module>\S+)\n.*?```", re.DOTALL)
+QUOTED = re.compile(r"""(: |-> )(['"])(.*?)\2""")  # annotations, which are kept as text
+HEAD = """# Commands
+
+`eureka COMMAND --help` prints the same. Data goes to stdout; progress and messages to stderr.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed; `verify`: the answer is not valid |
+| 2 | usage: an argument or a setting that cannot be |
+| 3 | a prerequisite is missing; the message holds the fixing command |
+| 4 | the budget ended without a valid attempt |
+| 5 | another process owns the run |
+| 130, 143 | interrupted, terminated; what was committed is kept |
+
+| variable | meaning |
+|---|---|
+"""
+
+
+def cli_page() -> str:
+    """The text of docs/cli.md."""
+    from eurekaflow.flows.cli import COMMANDS
+    from eurekaflow.flows.database import app as db
+    from eurekaflow.flows.setting_sources import ENVIRONMENT
+
+    names = [[name] for _, name, _, _ in COMMANDS]
+    names += [["db", name] for name in db.resolved_commands() if not name.startswith("-")]
+    variables = "".join(f"| `{name}` | {text} |\n" for name, text in ENVIRONMENT.items())
+    pages = [f"## eureka {' '.join(n)}\n\n```text\n{help_text(n)}\n```\n" for n in names]
+    setting = "| `EUREKA_NAME` | the setting NAME of a run: `eureka run erdos --dry-run` |\n"
+    top = f"\n## eureka\n\n```text\n{help_text([])}\n```\n\n"
+    return HEAD + variables + setting + top + "\n".join(pages)
+
+
+def help_text(command: list[str]) -> str:
+    """What `eureka … --help` prints, without colours, 99 columns wide."""
+    from rich.console import Console
+
+    from eurekaflow.flows.cli import build
+
+    text = io.StringIO()
+    console = Console(file=text, width=99, no_color=True, force_terminal=False)
+    build().help_print(command, console=console)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip()
+
+
+def api_page(page: str) -> str:
+    """`page` with every block of signatures as the code has it."""
+    return SIGNATURES.sub(lambda block: signatures(block["module"]), page)
+
+
+def signatures(module_name: str) -> str:
+    """A code block: the public functions of a module with signature and first sentence."""
+    module = importlib.import_module(module_name)
+    lines = [f"```python\n# signatures of {module_name}"]
+    for name, function in vars(module).items():
+        own = inspect.isfunction(function) and function.__module__ == module_name
+        if own and not name.startswith("_"):
+            summary = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+            signature = QUOTED.sub(r"\1\3", str(inspect.signature(function)))
+            lines += [f"{name}{signature}", f"    # {summary}"]
+    return "\n".join([*lines, "```"])
+
+
+if __name__ == "__main__":
+    (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
+    api = DOCS / "api.md"
+    api.write_text(api_page(api.read_text(encoding="utf-8")), encoding="utf-8")

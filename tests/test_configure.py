@@ -1,0 +1,131 @@
+"""Configuration: precedence, sources, and refusals that name where the fault is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eurekaflow.flows.configure import resolve, surroundings
+from eurekaflow.flows.setting_sources import parse_assignments
+from eurekaflow.models.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flags_win_over_environment_over_file_over_preset(tmp_path: Path) -> None:
+    (tmp_path / "eureka.toml").write_text("lr = 1e-5\nkl = 0.2\ngroups = 3\n")
+    environment = {"EUREKA_LR": "2e-5", "EUREKA_KL": "0.3"}
+    found = resolve("erdos", preset="small-cpu", overrides={"lr": 3e-5}, environ=environment)
+    assert (found.config.lr, found.config.kl, found.config.groups) == (3e-5, 0.3, 3)
+    assert found.config.max_new_tokens == 64
+    sources = {name: found.sources[name] for name in ("lr", "kl", "groups", "max_new_tokens")}
+    assert sources == {
+        "lr": "--lr",
+        "kl": "EUREKA_KL",
+        "groups": "eureka.toml",
+        "max_new_tokens": "preset small-cpu",
+    }
+
+
+def test_every_setting_has_a_source() -> None:
+    found = resolve("erdos", environ={})
+    assert all(source for _, _, source in found.rows())
+    assert {name for name, _, _ in found.rows()} == set(type(found.config).model_fields)
+
+
+def test_auto_takes_the_cpu_preset_where_the_gpu_is_hidden() -> None:
+    found = resolve("erdos", preset="auto", environ={"CUDA_VISIBLE_DEVICES": ""})
+    assert found.config.preset == "small-cpu"
+    assert found.sources["preset"] == "auto"
+
+
+def test_the_papers_model_takes_the_papers_sizes() -> None:
+    found = resolve("erdos", overrides={"model": "openai/gpt-oss-120b"}, environ={})
+    assert (found.config.preset, found.config.group_size) == ("paper", 64)
+
+
+def test_steps_given_alone_drop_the_presets_time_limit() -> None:
+    found = resolve("erdos", preset="small-cpu", overrides={"steps": 15}, environ={})
+    assert (found.config.steps, found.config.minutes) == (15, None)
+
+
+def test_minutes_given_alone_drop_the_presets_steps() -> None:
+    found = resolve("erdos", preset="small-cpu", overrides={"minutes": 30}, environ={})
+    assert found.config.minutes == 30
+    assert found.config.min_steps == 1
+    assert found.config.steps >= 1000
+
+
+def test_steps_and_minutes_given_together_both_apply() -> None:
+    found = resolve("erdos", overrides={"minutes": 30, "steps": 4}, environ={})
+    assert (found.config.steps, found.config.minutes) == (4, 30)
+
+
+def test_none_unsets_what_may_be_unset() -> None:
+    found = resolve("erdos", preset="small-cpu", environ={"EUREKA_MINUTES": "none"})
+    assert (found.config.minutes, found.config.steps) == (None, 8)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"EUREKA_LR": "fast"}, ["EUREKA_LR", "lr", "'fast'", "above 0"]),
+        ({"EUREKA_REUSE": "best"}, ["EUREKA_REUSE", "'best'", "puct, greedy, fixed"]),
+        ({"EUREKA_GROUPSIZE": "8"}, ["EUREKA_GROUPSIZE", "group_size"]),
+        ({"EUREKA_PRESET": "huge"}, ["EUREKA_PRESET", "'huge'", "small-cpu"]),
+        ({"EUREKA_GROUP_SIZE": "2"}, ["group_size is 2", "at least 4"]),
+        ({"EUREKA_CONFIG": "missing.toml"}, ["missing.toml"]),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_is_allowed(
+    environment: dict[str, str], words: list[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve("erdos", environ=environment)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("lr = ", ["my.toml", "not valid TOML"]),
+        ("lrr = 1", ["my.toml", "'lrr'", "lr"]),
+        ("steps = 0", ["my.toml", "steps = 0", "at least 1"]),
+        ("problem = 'ac1'", ["my.toml", "'problem'"]),
+        ("[run]\nlr = 1", ["my.toml", "'run'"]),
+    ],
+)
+def test_a_wrong_file_is_named_with_key_and_value(
+    tmp_path: Path, content: str, words: list[str]
+) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        resolve("erdos", config_file=file, environ={})
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("text", ["lr", "=1", "nothing=1", "lr=1"])
+def test_a_wrong_assignment_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_assignments([text], given={"lr": 1e-3})
+
+
+def test_an_assignment_may_hold_an_equals_sign_and_dashes() -> None:
+    found = parse_assignments(["model=/a=b", "max-new-tokens=9"])
+    assert found == {"model": "/a=b", "max_new_tokens": "9"}
+
+
+def test_home_follows_eureka_home_then_xdg(tmp_path: Path) -> None:
+    assert surroundings({"XDG_DATA_HOME": str(tmp_path)}).home == tmp_path / "eurekaflow"
+    both = {"XDG_DATA_HOME": "/x", "EUREKA_HOME": str(tmp_path)}
+    assert surroundings(both).home == tmp_path
+    assert surroundings({}).home == Path.home() / ".local/share/eurekaflow"
+
+
+def test_an_empty_database_url_means_the_embedded_server() -> None:
+    assert surroundings({"EUREKA_DATABASE_URL": ""}).database_url is None
