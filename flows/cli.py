@@ -7,7 +7,6 @@ attempt, 5 run owned by another process, 130 interrupted, 143 terminated.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import signal
 import sys
@@ -44,7 +43,9 @@ class Terminated(KeyboardInterrupt):
 
 def version() -> str:
     """The installed version."""
-    return importlib.metadata.version("eurekaflow")
+    from importlib.metadata import version as installed
+
+    return installed("eurekaflow")
 
 
 def build() -> App:

@@ -69,6 +69,15 @@ def debugging(environ: Mapping[str, str] | None = None) -> bool:
     return env.get("EUREKA_DEBUG", "") not in {"", "0"}
 
 
+def quiet_prefect() -> None:
+    """Keep Prefect's log off the terminal, where a run has its own display; the server keeps it.
+
+    Call it before prefect is imported. A level that the user has set stays.
+    """
+    if not debugging():
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
 def resolve(
     problem: str,
     *,

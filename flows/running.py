@@ -167,8 +167,10 @@ def follow(work: Callable[[Listener], Summary], *, as_json: bool) -> int:
 
     Raises Stopped with the command that resumes when the user ends it.
     """
+    from eurekaflow.flows.configure import quiet_prefect
     from eurekaflow.flows.progress import display
 
+    quiet_prefect()
     shown = display()
     try:
         with contextlib.closing(shown):

@@ -108,12 +108,14 @@ def _settings_class() -> Any:
 
 
 def setting_names() -> list[str]:
+    """The names of all settings of a run."""
     from eurekaflow.models.settings import RunConfig
 
     return [name for name in RunConfig.model_fields if name != "problem"]
 
 
 def known(name: str, where: str) -> None:
+    """Raise UsageError, with the closest name, unless `name` is a setting of a run."""
     names = setting_names()
     if name in names:
         return

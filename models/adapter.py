@@ -70,7 +70,7 @@ class _Frozen(torch.autograd.Function):
         return layer.product(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return torch.matmul(grad, ctx.layer.weight), None
 
 
@@ -143,7 +143,7 @@ def peft_config(layers: dict[str, AdaptedLinear], *, rank: int, alpha: float) ->
 def matmul_kind(weight: Tensor) -> str:
     """Which kernel multiplies by frozen weights: decided by platform and dtype alone."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if weight.device.type == "cpu" and x86 and torch.backends.mkldnn.is_available():
+    if weight.device.type == "cpu" and x86 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return "onednn-packed"
     return "torch"
 

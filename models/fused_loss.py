@@ -23,7 +23,7 @@ def logprobs(head: AdaptedLinear, hidden: Tensor, targets: Tensor, temperature: 
     """Log-prob of each target, float32 [N]; `hidden` [N, D], `targets` int64 [N]."""
     parts = [
         _logprobs(_logits(head, h, temperature), t)[0]
-        for h, t in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        for h, t in zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True)
     ]
     return torch.cat(parts)
 

@@ -33,7 +33,7 @@ def _block_sums(weights: Tensor) -> Tensor:
     """[R, V] -> [R, ceil(V / BLOCK)], without copying the vocabulary to pad it."""
     size = weights.shape[1]
     whole = size // BLOCK * BLOCK
-    sums = weights[:, :whole].unflatten(1, (whole // BLOCK, BLOCK)).sum(-1)
+    sums = weights[:, :whole].reshape(-1, whole // BLOCK, BLOCK).sum(-1)
     if whole == size:
         return sums
     return torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], dim=1)

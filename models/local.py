@@ -187,10 +187,10 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
             f"{folder} is not a Hugging Face model folder: config.json is missing",
             "give a model that is on this machine: --model PATH",
         )
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation=prefix_attention.NAME,

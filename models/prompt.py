@@ -112,7 +112,8 @@ def _brief_score(parts: PromptParts) -> str:
     better = "lower" if parts.direction == "min" else "higher"
     if parts.parent_score is None:
         return f"Aim for a {better} {parts.metric}."
-    return f"This has {parts.metric} {_show(parts.parent_score)}; write one with a {better} one:"
+    metric = parts.metric[:1].upper() + parts.metric[1:]
+    return f"{metric} is now {_show(parts.parent_score)}; change this to make it {better}:"
 
 
 def _context(parts: PromptParts) -> str:

@@ -117,8 +117,15 @@ class Registry(Database):
             return [_run_row(row) for row in database.rows(connection, sql)]
 
     def hold(self, run_id: int, *, owner: str, lease_s: float = 60) -> Hold:
-        """Own a run. Raises RunOwned while another living process does."""
+        """Own a run. Raises RunOwned while another living process does, RunNotFound for no run."""
+        self.run(run_id)
         return Hold(self._single, run_id, owner=owner, lease_s=lease_s)
+
+    def set_flow_run(self, hold: Hold, flow_run_id: str) -> None:
+        """Remember the orchestrator's flow run that works on the run now."""
+        sql = "update archive.runs set flow_run_id = :flow where id = :run"
+        with self._write(hold) as connection:
+            database.run(connection, sql, run=hold.run_id, flow=flow_run_id)
 
     def finish(self, hold: Hold, state: RunState | str, message: str = "") -> None:
         """End the run as finished, failed or paused; the hold stays until released."""

@@ -42,10 +42,12 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, *, stop_ids: Sequence[int] = (), date: str) -> None:
         self.tokenizer = tokenizer
-        self.date = date
         known = {*stop_ids, tokenizer.eos_token_id} - {None}
         self.stop_ids = frozenset(int(i) for i in known)
         self.thinking = _thinking(str(tokenizer.chat_template or ""))
+        # Templates with a date ask this function for today's; a macro of its name answers first.
+        fixed = f"{{% macro strftime_now(format) %}}{date}{{% endmacro %}}"
+        self._template = f"{fixed}{tokenizer.chat_template}"
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of the whole prompt, the opened answer included."""
@@ -62,7 +64,7 @@ class Renderer:
             add_generation_prompt=True,
             enable_thinking=not prompt.opening,  # an opened answer leaves no room to think
             reasoning_effort="high",
-            strftime_now=lambda _format: self.date,
+            chat_template=self._template,
         )
         if prompt.opening and self.thinking is HARMONY:
             return f"{text}<|channel|>final<|message|>{prompt.opening}"

@@ -132,7 +132,7 @@ class WaveSampler:
         if not wave.stop:
             return False
         reach = max(len(stop.encode()) for stop in wave.stop)
-        tail = self.renderer.decode(row.ids[-reach - 1 :])
+        tail = self.renderer.decode(row.ids[-reach:])
         return any(stop in tail for stop in wave.stop)
 
     def _response(self, row: Row, finish: str) -> Response:

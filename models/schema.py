@@ -8,9 +8,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from eurekaflow.models import database
 from eurekaflow.models.errors import SchemaMismatch
+
+_DEPENDED_ON = "2BP01"
 
 
 def head() -> str:
@@ -27,12 +30,23 @@ def current(url: str) -> str | None:
 
 
 def upgrade(url: str) -> None:
-    """Bring the archive at `url` to this program's revision, in one transaction."""
+    """Bring the archive at `url` to this program's revision, in one transaction.
+
+    Raises SchemaMismatch for a newer archive, or when somebody's own views are built on ours.
+    """
     check_newer(current(url))
     config = _config()
-    with database.errors(), _engine(url).begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        with database.errors(), _engine(url).begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", "") != _DEPENDED_ON:
+            raise
+        raise SchemaMismatch(
+            f"the public views cannot be replaced: {str(error.orig).splitlines()[1:2]}",
+            "drop what depends on them, run `eureka db upgrade`, then make it again",
+        ) from error
 
 
 def bootstrap(url: str) -> None:

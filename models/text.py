@@ -40,6 +40,8 @@ def plain_json(value: Any) -> Any:
     """`value` as JSON that jsonb accepts: escaped strings, None for NaN and infinities."""
     if isinstance(value, str):
         return escape(value)
+    if hasattr(value, "item"):  # numpy's scalars
+        return plain_json(value.item())
     if isinstance(value, bool) or value is None or isinstance(value, int):
         return value
     if isinstance(value, Mapping):

@@ -26,9 +26,9 @@ _RUN = """
     select total_expansions, total_rollouts, coalesce(config->>'visit_unit', 'expansion') as unit
     from archive.runs where id = :run"""
 _NODES = """
-    select id, seq, value, step = -1 as is_seed, group_index, path, best_child,
-        visits_expansion, visits_rollout
-    from archive.attempts where run_id = :run and eligible order by seq"""
+    select id, seq, value, step = -1, group_index, path, best_child, visits_expansion,
+        visits_rollout
+    from archive.attempts where run_id = %s and eligible order by seq"""
 LAST_DRAWS = """
     select distinct on (group_index) group_index, id, value, dedupe_key from archive.attempts
     where run_id = :run and step = -1 order by group_index, attempt_index desc"""
@@ -94,7 +94,7 @@ class Tree(Steps):
         """The eligible nodes in archive order, counted in the run's visit unit."""
         with self._read() as connection:
             run = database.one(connection, _RUN, run=run_id)
-            found = database.rows(connection, _NODES, run=run_id)
+            found = database.binary_rows(connection, _NODES, (run_id,))
             draws = {
                 row.group_index: row for row in database.rows(connection, LAST_DRAWS, run=run_id)
             }
@@ -202,19 +202,25 @@ def _summary(nodes: Sequence[Candidate], total: int) -> dict[str, Any]:
     }
 
 
-def _node_table(run: Row[Any], found: Sequence[Row[Any]], draws: dict[int, Any]) -> NodeTable:
-    shown = [draws[row.group_index] if row.is_seed else row for row in found]
-    place = {row.id: i for i, row in enumerate(found)}
+def _node_table(
+    run: Row[Any], found: Sequence[tuple[Any, ...]], draws: dict[int, Any]
+) -> NodeTable:
+    columns = list(zip(*found, strict=True)) or [()] * 9
+    ids, seqs, values, is_seed, slots, paths, best_child, expansions, rollouts = columns
+    place = {number: i for i, number in enumerate(ids)}
+    shown_ids, shown_values = list(ids), list(values)
+    for i in np.flatnonzero(is_seed):
+        draw = draws[slots[i]]
+        shown_ids[i], shown_values[i] = draw.id, draw.value
     rollout = run.unit == "rollout"
-    visits = [row.visits_rollout if rollout else row.visits_expansion for row in found]
     return NodeTable(
-        ids=np.array([row.id for row in found], dtype=np.int64),
-        shown_ids=np.array([row.id for row in shown], dtype=np.int64),
-        seqs=np.array([row.seq for row in found], dtype=np.int64),
-        values=np.array([row.value for row in shown], dtype=np.float64),
-        visits=np.array(visits, dtype=np.float64),
-        best_child=np.array([row.best_child for row in found], dtype=np.float64),
-        is_seed=np.array([row.is_seed for row in found], dtype=np.bool_),
-        ancestors=tuple(tuple(place[a] for a in row.path if a in place) for row in found),
+        ids=np.array(ids, dtype=np.int64),
+        shown_ids=np.array(shown_ids, dtype=np.int64),
+        seqs=np.array(seqs, dtype=np.int64),
+        values=np.array(shown_values, dtype=np.float64),
+        visits=np.array(rollouts if rollout else expansions, dtype=np.float64),
+        best_child=np.array(best_child, dtype=np.float64),
+        is_seed=np.array(is_seed, dtype=np.bool_),
+        ancestors=tuple(tuple(place[a] for a in path if a in place) for path in paths),
         total=run.total_rollouts if rollout else run.total_expansions,
     )

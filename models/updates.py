@@ -43,6 +43,10 @@ _COMMIT = """
     update archive.steps s set stage = 'committed', committed_at = now(),
         version_produced = r.version
     from archive.runs r where r.id = s.run_id and s.run_id = :run and s.step = :step"""
+_RESTORE = """
+    update archive.checkpoints set path = :path, sha256 = :sha256, size_bytes = :size_bytes,
+        files = :files, optimizer_sha256 = :optimizer_sha256, state = 'kept'
+    where run_id = :run and step = :step and version = :version"""
 _VERSION = "update archive.runs set version = coalesce(:version, version) where id = :run"
 _PRUNE = """
     update archive.checkpoints set state = 'pruned'
@@ -125,6 +129,15 @@ class Updates(Tree):
         with self._read() as connection:
             found = database.rows(connection, sql, run=run_id)
         return [CheckpointRow(**{name: getattr(row, name) for name in fields}) for row in found]
+
+    def restore_checkpoint(self, hold: database.Fence, checkpoint: CheckpointRow) -> None:
+        """Name the files of a committed version again, after they were lost and made anew."""
+        values = {**asdict(checkpoint), "run": hold.run_id, "files": jsonb(checkpoint.files)}
+        with self._write(hold) as connection:
+            if database.run(connection, _RESTORE, **values) == 0:
+                raise UsageError(
+                    f"step {checkpoint.step} never committed version {checkpoint.version}"
+                )
 
     def mark_pruned(self, hold: database.Fence, steps: Sequence[int]) -> int:
         """Mark checkpoints whose files are about to be removed; how many were still kept."""

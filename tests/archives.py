@@ -18,6 +18,16 @@ from eurekaflow.models.archive import (
 )
 from eurekaflow.models.policy import Response
 
+STATE = """
+    select coalesce(json_agg(t order by t::text), '[]')::text from (
+        select to_jsonb(a) - 'eligible' as t from archive.attempts a
+        union all select to_jsonb(g) from archive.groups g
+        union all select to_jsonb(s) from archive.steps s
+        union all select to_jsonb(t) from archive.tokens t
+        union all select to_jsonb(c) from archive.checkpoints c
+        union all select to_jsonb(l) from archive.ledger l
+        union all select to_jsonb(b) from archive.bodies b) t"""
+
 
 def new_run(archive: Archive, **config: Any) -> RunRow:
     """Another run with the given settings."""
@@ -116,3 +126,15 @@ def settle(archive: Archive, hold: Hold, step: int, **settings: Any) -> None:
         "visit_unit": "expansion",
     }
     archive.settle(hold, step, **{**defaults, **settings})
+
+
+def state(archive: Archive) -> str:
+    """Everything stored, as text."""
+    return str(archive.query(STATE, as_reader=False)[1][0][0])
+
+
+def planned_step(archive: Archive, hold: Hold, *, size: int = 4) -> list[int]:
+    """Plan step 0 from one seed; ids of its attempts."""
+    archive.add_seeds(hold, seeds(0.0))
+    archive.plan(hold, 0, [planned(archive.attempts(hold.run_id, -1)[0].id, size=size)])
+    return [row.id for row in archive.attempts(hold.run_id, 0)]

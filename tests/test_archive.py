@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,37 +23,26 @@ from eurekaflow.models.archive import (
     StoreCount,
     VerdictRow,
 )
-from eurekaflow.models.errors import ArchiveUnavailable, FencedOut, RunOwned, UsageError
-from tests.archives import expand, new_run, planned, response, sample, seeds, settle, verdict
+from eurekaflow.models.errors import UsageError
+from tests.archives import (
+    expand,
+    new_run,
+    planned,
+    planned_step,
+    response,
+    sample,
+    seeds,
+    settle,
+    state,
+    verdict,
+)
 
 pytest_plugins = ("tests.archive_fixtures",)
-
-STATE = """
-    select coalesce(json_agg(t order by t::text), '[]')::text from (
-        select to_jsonb(a) - 'eligible' as t from archive.attempts a
-        union all select to_jsonb(g) from archive.groups g
-        union all select to_jsonb(s) from archive.steps s
-        union all select to_jsonb(t) from archive.tokens t
-        union all select to_jsonb(c) from archive.checkpoints c
-        union all select to_jsonb(l) from archive.ledger l
-        union all select to_jsonb(b) from archive.bodies b) t"""
-
-
-def state(archive: Archive) -> str:
-    """Everything stored, as text."""
-    return str(archive.query(STATE, as_reader=False)[1][0][0])
-
-
-def planned_step(archive: Archive, hold: Hold, *, size: int = 4) -> list[int]:
-    """Plan step 0 from one seed; ids of its attempts."""
-    archive.add_seeds(hold, seeds(0.0))
-    archive.plan(hold, 0, [planned(archive.attempts(hold.run_id, -1)[0].id, size=size)])
-    return [row.id for row in archive.attempts(hold.run_id, 0)]
 
 
 @given(
     hnp.arrays(
-        st.sampled_from([np.dtype("f8"), np.dtype("f4"), np.dtype("i4"), np.dtype("?")]),
+        st.sampled_from(["f8", "f4", "i4", "?"]).map(np.dtype),
         hnp.array_shapes(max_dims=2, max_side=5),
     )
 )
@@ -271,162 +255,36 @@ class TestReading:
         assert str(run.uuid)[:8] in str(caught.value)
         assert isinstance(caught.value, LookupError)
 
-
-OWNER = """
-import sys, time
-from eurekaflow.models.archive import Archive
-hold = Archive(sys.argv[1]).hold(int(sys.argv[2]), owner="the other")
-print("held", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.services
-class TestOwning:
-    """One owner a run; the newest epoch writes."""
-
-    def test_a_second_owner_is_refused_with_the_first_ones_name(
-        self, archive: Archive, hold: Hold
-    ) -> None:
-        with pytest.raises(RunOwned, match=r"the test \(process \d+ on .+\) since \d{4}-"):
-            archive.hold(hold.run_id, owner="another")
-
-    def test_a_released_run_can_be_owned_again(self, archive: Archive, hold: Hold) -> None:
-        hold.release("paused")
-        assert archive.run(hold.run_id).state == "paused"
-        with archive.hold(hold.run_id, owner="another") as second:
-            assert second.epoch == hold.epoch + 1
-
-    def test_an_old_owner_cannot_write(self, archive: Archive, hold: Hold) -> None:
-        planned_step(archive, hold, size=1)
-        before = state(archive)
+    def test_a_finished_run_is_no_longer_unfinished(self, archive: Archive, hold: Hold) -> None:
+        assert [row.id for row in archive.unfinished()] == [hold.run_id]
+        archive.set_flow_run(hold, "a-flow-run")
+        archive.finish(hold, "finished", "budget spent")
         hold.release()
-        with archive.hold(hold.run_id, owner="another"):
-            for write in self._writes(archive, hold):
-                with pytest.raises(FencedOut, match="another"):
-                    write()
-        assert state(archive) == before
+        row = archive.run(hold.run_id)
+        assert archive.unfinished() == []
+        assert (row.state, row.message, row.flow_run_id) == (
+            "finished",
+            "budget spent",
+            "a-flow-run",
+        )
 
-    def _writes(self, archive: Archive, hold: Hold) -> list[Any]:
-        row = CheckpointRow(step=0, version=1, path="c", sha256="5a")
-        update = {"group_stats": [], "metrics": {}, "seconds": 1.0, "staging": None}
-        return [
-            lambda: archive.add_seeds(hold, seeds(0.0, 1.0)),
-            lambda: archive.plan(hold, 1, []),
-            lambda: archive.store_responses(hold, 0, 0, [response(0)]),
-            lambda: archive.store_verdicts(hold, 0, []),
-            lambda: archive.abandon(hold, 0, [1], "gone"),
-            lambda: archive.stage_done(hold, 0, "sample", 1.0),
-            lambda: settle(archive, hold, 0),
-            lambda: archive.record_update(hold, 0, **update),
-            lambda: archive.commit_step(hold, 0, row),
-            lambda: archive.mark_pruned(hold, [0]),
-            lambda: archive.add_ledger(hold, 0, "plan"),
-            lambda: archive.finish(hold, "finished"),
-        ]
-
-    def test_a_lost_hold_neither_renews_nor_releases_the_new_one(
-        self, archive: Archive, hold: Hold
-    ) -> None:
-        with archive._read() as connection:
-            connection.exec_driver_sql("update archive.runs set epoch = epoch + 1")
-        with pytest.raises(FencedOut):
-            hold.renew()
-        hold.release("failed")
-        assert archive.run(hold.run_id).state == "running"
-
-    def test_a_killed_owner_is_taken_over_at_once(self, archive: Archive, run: RunRow) -> None:
-        command = [sys.executable, "-c", OWNER, archive.url, str(run.id)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
-            assert owner.stdout is not None
-            assert owner.stdout.readline() == "held\n"
-            with pytest.raises(RunOwned, match="the other"):
-                archive.hold(run.id, owner="the test")
-            owner.kill()
-            owner.wait()
-            self._take_within(archive, run, seconds=2.0).release()
-
-    def _take_within(self, archive: Archive, run: RunRow, *, seconds: float) -> Hold:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return archive.hold(run.id, owner="the test")
-            except RunOwned:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-
-    def test_an_expired_lease_is_taken_over_from_a_frozen_owner(
-        self, archive: Archive, hold: Hold
-    ) -> None:
+    def test_a_crashed_run_is_shown_as_crashed(self, archive: Archive, hold: Hold) -> None:
         with archive._read() as connection:
             connection.exec_driver_sql(
                 "update archive.runs set lease_expires_at = now() - interval '1 second'"
             )
-        with archive.hold(hold.run_id, owner="another"), pytest.raises(FencedOut):
-            archive.add_seeds(hold, seeds(0.0))
+        assert archive.query("select state, owner from runs")[1] == [("crashed", None)]
 
-    def test_the_lease_is_renewed_in_the_background(self, archive: Archive, run: RunRow) -> None:
-        with archive.hold(run.id, owner="the test", lease_s=0.4):
-            time.sleep(1.0)
-            assert archive.run(run.id).owner == "the test"
-
-    def test_a_run_is_released_through_a_broken_connection(
+    def test_lost_files_of_a_version_can_be_named_again(
         self, archive: Archive, hold: Hold
     ) -> None:
-        with archive._read() as connection:
-            connection.exec_driver_sql(
-                "select pg_terminate_backend(pid, 2000) from pg_locks where locktype = 'advisory'"
-            )
-        hold.release("paused")
-        assert archive.run(hold.run_id).state == "paused"
-
-    def test_a_hold_survives_a_broken_connection(self, archive: Archive, hold: Hold) -> None:
-        with archive._read() as connection:
-            connection.exec_driver_sql(
-                "select pg_terminate_backend(pid, 2000) from pg_locks where locktype = 'advisory'"
-            )
-        hold.renew()
-        with pytest.raises(RunOwned):
-            archive.hold(hold.run_id, owner="another")
-
-
-@pytest.mark.services
-class TestFailing:
-    """Trouble with the database is told apart from everything else."""
-
-    def test_an_absent_server_is_unavailable(self) -> None:
-        with pytest.raises(ArchiveUnavailable, match="did not answer"):
-            Archive("postgresql://postgres@/x?host=/nonexistent").runs()
-
-    def test_a_vanished_database_is_unavailable_and_names_the_reason(
-        self, archive: Archive, hold: Hold
-    ) -> None:
-        name = archive.url.split("/")[3].split("?")[0]
-        with psycopg.connect(archive.url.replace(name, "postgres"), autocommit=True) as other:
-            other.execute(f"alter database {name} allow_connections false")
-            other.execute(
-                "select pg_terminate_backend(pid, 2000) from pg_stat_activity where datname = %s",
-                (name,),
-            )
-            try:
-                with pytest.raises(ArchiveUnavailable, match="not currently accepting"):
-                    archive.add_seeds(hold, seeds(0.0))
-            finally:
-                other.execute(f"alter database {name} allow_connections true")
-        assert archive.add_seeds(hold, seeds(0.0)) == 1
-
-    def test_threads_may_share_an_archive(self, archive: Archive, hold: Hold) -> None:
-        planned_step(archive, hold, size=32)
-        counts: list[StoreCount] = []
-
-        def store(slot: int) -> None:
-            counts.append(archive.store_responses(hold, 0, 0, [response(slot)]))
-
-        threads = [threading.Thread(target=store, args=(slot,)) for slot in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sum(count.inserted for count in counts) == 32
-        assert archive.missing(hold.run_id, 0) == {}
+        archive.add_seeds(hold, seeds(0.0))
+        expand(archive, hold, 0, [(archive.attempts(hold.run_id, -1)[0].id, [1.0])])
+        lost = CheckpointRow(step=0, version=1, path="c", sha256="5a")
+        archive.commit_step(hold, 0, lost)
+        archive.mark_pruned(hold, [0])
+        assert [row.state for row in archive.checkpoints(hold.run_id)] == ["pruned"]
+        archive.restore_checkpoint(hold, replace(lost, sha256="5b"))
+        assert archive.checkpoints(hold.run_id) == [replace(lost, sha256="5b")]
+        with pytest.raises(UsageError, match="never committed"):
+            archive.restore_checkpoint(hold, replace(lost, version=2))

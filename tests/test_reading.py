@@ -84,9 +84,7 @@ def test_best_of_a_run_without_a_valid_attempt_exits_with_2(
     assert "no valid attempt" in capsys.readouterr().err
 
 
-def test_tree_is_in_the_order_of_choice(
-    searched: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tree_is_in_the_order_of_choice(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
     nodes = json.loads(printed(capsys, "tree", "--json"))
     assert [node["rank"] for node in nodes] == list(range(1, len(nodes) + 1))
     assert [node["puct"] for node in nodes] == sorted((n["puct"] for n in nodes), reverse=True)
@@ -94,9 +92,7 @@ def test_tree_is_in_the_order_of_choice(
     assert "puct" in printed(capsys, "tree", "--limit", "2")
 
 
-def test_sql_prints_tables_json_and_csv(
-    searched: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sql_prints_tables_json_and_csv(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
     query = "select outcome, count(*) as n from attempts group by 1 order by 1"
     expected = [
         {"outcome": "raised", "n": 3},

@@ -116,6 +116,7 @@ def test_our_own_package_is_hidden_where_it_lies_among_others(
     for name in ("eurekaflow", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "code.py").write_text("x = 1")
+    tmp_path.chmod(0o755)
     usual = worker.configuration
 
     def installed(level: str, stack: str) -> dict[str, Any]:
@@ -126,6 +127,6 @@ def test_our_own_package_is_hidden_where_it_lies_among_others(
 
     monkeypatch.setattr(worker, "configuration", installed)
     shown = [str(tmp_path / name) for name in ("eurekaflow", "other")]
-    body = f"import os\nreturn [os.listdir(path) for path in {shown}]"
+    body = f"import os\nreturn [[os.listdir(path) for path in {shown}], os.getcwd()]"
     with ProcessSandbox(1, levels=("namespaces",)) as backend:
-        assert value(run(backend, body)) == [[], ["code.py"]]
+        assert value(run(backend, body)) == [[[], ["code.py"]], "/scratch"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import psycopg
@@ -57,7 +59,7 @@ def test_every_table_view_and_column_has_a_comment(archive: Archive) -> None:
 
 
 def test_the_migrated_schema_is_the_one_the_tables_describe(archive: Archive) -> None:
-    assert tables.metadata is side_tables.bodies.metadata is metadata
+    assert tables.runs.metadata is side_tables.bodies.metadata is metadata
     options = {"include_schemas": True, "include_name": _ours, "compare_server_default": False}
     with create_engine(archive.url).connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
@@ -75,7 +77,7 @@ def test_every_view_answers_the_reader(filled: Archive, name: str) -> None:
     assert found
 
 
-def test_every_column_of_the_tables_has_the_rules_of_the_verdict_classes() -> None:
+def test_the_archive_knows_exactly_the_outcomes_of_verdicts() -> None:
     assert set(OUTCOMES) == {str(outcome) for outcome in Outcome}
 
 
@@ -97,9 +99,24 @@ def test_an_empty_database_is_made_and_then_accepted(empty_url: str) -> None:
     assert schema.current(empty_url) == schema.head()
 
 
+@pytest.mark.slow
+def test_many_processes_may_make_the_archive_at_once(empty_url: str) -> None:
+    program = "import sys; from eurekaflow.models import schema; schema.bootstrap(sys.argv[1])"
+    makers = [subprocess.Popen([sys.executable, "-c", program, empty_url]) for _ in range(3)]
+    assert [maker.wait() for maker in makers] == [0, 0, 0]
+    schema.check(empty_url)
+
+
 def test_an_upgrade_may_be_repeated(archive: Archive) -> None:
     schema.upgrade(archive.url)
     assert archive.query("select count(*) from runs")[1] == [(0,)]
+
+
+def test_an_upgrade_tells_of_a_users_view_built_on_ours(archive: Archive) -> None:
+    with psycopg.connect(archive.url, autocommit=True) as connection:
+        connection.execute("create view mine as select run from public.runs")
+    with pytest.raises(SchemaMismatch, match="view mine depends on view runs"):
+        schema.upgrade(archive.url)
 
 
 def test_an_older_archive_is_refused_with_the_upgrading_command(empty_url: str) -> None:
@@ -159,7 +176,8 @@ def test_a_query_takes_parameters(filled: Archive) -> None:
 def test_lineage_leads_from_the_seed_to_the_attempt(filled: Archive, hold: Hold) -> None:
     parent = filled.best(hold.run_id)
     assert parent is not None
-    child = filled.plan(hold, 1, [planned(parent.id, size=1)]) and filled.attempts(hold.run_id, 1)
+    filled.plan(hold, 1, [planned(parent.id, size=1)])
+    child = filled.attempts(hold.run_id, 1)
     sql = "select ancestor from lineage where attempt = %s order by generation"
     path = [row[0] for row in filled.query(sql, params=[child[0].id])[1]]
     assert path == [*parent.path, parent.id, child[0].id]

@@ -31,10 +31,10 @@ OPENING = """\
 def run_packing():
     return climb(parent_centers, lambda c:"""
 
-# Concentric rings, and a change far too coarse for them, so that there is something to learn.
-RINGS = """\
+# What small models start from, beside the concentric rings: an example of a change.
+EXAMPLE = """\
 def run_packing():
-    return climb(rings({n}), lambda c: c + np.random.normal(0, 0.1, c.shape))
+    return climb(parent_centers, lambda c: c + np.random.normal(0, 0.1, c.shape))
 """
 
 RECORDS_26 = (

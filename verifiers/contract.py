@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eurekaflow.verifiers.contract_walls import QUICK, SandboxWalls, run, value
+from eurekaflow.verifiers.contract_walls import QUICK, SandboxWalls, refused, run, value
 from eurekaflow.verifiers.sandbox import Cause, Job, Limits, Sandbox
+
+__all__ = ["QUICK", "SandboxContract", "refused", "run", "value"]
 
 
 class SandboxContract(SandboxWalls):
@@ -60,12 +62,12 @@ class SandboxContract(SandboxWalls):
         assert value(sandbox.run(every, QUICK)) == arguments
 
     def test_arrays_are_bound_by_name(self, sandbox: Sandbox) -> None:
+        given = np.arange(6.0).reshape(2, 3).T  # not contiguous
         body = "X[0] += 1\nreturn [X, X.shape, str(X.dtype), empty.shape]"
-        arrays = {"X": np.arange(6.0).reshape(2, 3).T, "empty": np.empty((0, 2))}
-        expected = [[[1, 4], [1, 4], [2, 5]], [3, 2], "float64", [0, 2]]
-        expected[0] = [[1.0, 4.0], [2.0, 4.0], [2.0, 5.0]]
-        expected[0] = (arrays["X"] + [[1, 1], [0, 0], [0, 0]]).tolist()
-        assert value(run(sandbox, body, arrays=arrays)) == expected
+        execution = run(sandbox, body, arrays={"X": given, "empty": np.empty((0, 2))})
+        changed = [[1.0, 4.0], [1.0, 4.0], [2.0, 5.0]]
+        assert value(execution) == [changed, [3, 2], "float64", [0, 2]]
+        assert given[0, 0] == 0
 
     def test_the_prelude_runs_first_in_the_same_namespace(self, sandbox: Sandbox) -> None:
         job = Job(program="y = x + 1\ndef f():\n  return g(y)", entry_point="f",

@@ -44,7 +44,8 @@ for line in {statements.strip().splitlines()!r}:
         pass
 return done
 """
-    assert value(run(sandbox, body, limits)) == []
+    done = value(run(sandbox, body, limits))
+    assert done == [], f"not refused: {done}"
 
 
 class SandboxWalls:

@@ -21,7 +21,7 @@ import numpy as np
 
 from eurekaflow.verifiers import erdos_texts, erdos_tools
 from eurekaflow.verifiers.answers import number, numbers, whole
-from eurekaflow.verifiers.erdos_tools import c5, climb
+from eurekaflow.verifiers.erdos_tools import c5
 from eurekaflow.verifiers.kronecker import correlation, to_integers
 from eurekaflow.verifiers.problem import (
     Construction,
@@ -89,9 +89,9 @@ class Erdos(Problem):
     def seeds(
         self, rng: np.random.Generator, count: int, *, brief: bool = False
     ) -> Sequence[Seed]:
-        """Random starts; for small models what a coarse climb makes of them, and its program."""
-        starts = [_random_start(rng) for _ in range(count)]
-        return [_coarse(start, rng) if brief else _seed(start) for start in starts]
+        """Random starts without a program; small models are shown an example of one."""
+        program = erdos_texts.EXAMPLE if brief else ""
+        return [_random_start(rng, program) for _ in range(count)]
 
     def archivable(self, construction: Construction | None) -> bool:
         return construction is not None and len(construction) <= LONGEST_IN_TRAINING
@@ -130,22 +130,12 @@ class Erdos(Problem):
         return record.score if record else 0.0
 
 
-def _random_start(rng: np.random.Generator) -> Construction:
-    """h = 0.5 + zero-mean uniform noise of +-0.4 on 40 to 99 cells."""
+def _random_start(rng: np.random.Generator, program: str) -> Seed:
+    """h = 0.5 + zero-mean uniform noise of +-0.4 on 40 to 99 cells, and its computed value."""
     noise = rng.uniform(-0.4, 0.4, int(rng.integers(40, 100)))
-    return np.asarray(np.clip(0.5 + noise - noise.mean(), 0.0, 1.0))
-
-
-def _seed(heights: Construction, program: str = "") -> Seed:
-    """The repaired function and its computed value."""
-    numerators, denominator = repair(heights.tolist())
-    repaired = np.array([p / denominator for p in numerators])
-    return Seed(value=-c5(repaired), program=program, construction=repaired)
-
-
-def _coarse(heights: Construction, rng: np.random.Generator) -> Seed:
-    """The start of small models: `COARSE` run here, with the run's own random numbers."""
-    return _seed(climb(heights, lambda h: h + rng.normal(0, 1, len(h))), erdos_texts.COARSE)
+    numerators, denominator = repair(np.clip(0.5 + noise - noise.mean(), 0.0, 1.0).tolist())
+    heights = np.array([p / denominator for p in numerators])
+    return Seed(value=-c5(heights), program=program, construction=heights)
 
 
 def _read(answer: object, longest: int) -> tuple[list[float], float | None]:

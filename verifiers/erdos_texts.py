@@ -36,8 +36,8 @@ OPENING = """\
 def run():
     return climb(initial_h_values, lambda h:"""
 
-# Far too coarse a change, so that there is something to learn.
-COARSE = """\
+# What small models start from, beside the random h: an example of a change.
+EXAMPLE = """\
 def run():
-    return climb(initial_h_values, lambda h: h + np.random.normal(0, 1, len(h)))
+    return climb(initial_h_values, lambda h: h + np.random.normal(0, 0.1, len(h)))
 """

@@ -117,9 +117,6 @@ class Judge:
             return Verdict(outcome=Outcome.TOO_LARGE, message=message, stdout=stdout)
         with self._slots:
             reply, numbers = self._with_one_retry(lambda w: w.ask(header, payload, self._wall_s))
-        if "broken" in reply:
-            name, reason = header["problem"], reply["broken"]
-            raise JudgeUnavailable(f"verifier workers cannot load the problem {name!r}: {reason}")
         return _verdict(reply, numbers, stdout)
 
     def _with_one_retry(
@@ -127,7 +124,7 @@ class Judge:
     ) -> tuple[dict[str, Any], bytes]:
         """A crash may have come from outside, so one retry; then it is the answer's."""
         for last in (False, True):
-            worker = self._take()
+            worker = self._take(fresh=last)
             try:
                 answer = ask(worker)
             except WorkerLost as lost:
@@ -146,11 +143,11 @@ class Judge:
                 return answer
         raise AssertionError("unreachable")
 
-    def _take(self) -> Worker:
+    def _take(self, *, fresh: bool) -> Worker:
         with self._lock:
             if self._closed:
                 raise JudgeUnavailable("the judge is closed")
-            if self._idle:
+            if self._idle and not fresh:
                 return self._idle.pop()
         return Worker(memory_bytes=self._memory_bytes, cpu_s=self._wall_s)
 

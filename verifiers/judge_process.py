@@ -61,13 +61,28 @@ class Worker:
     def ask(
         self, header: dict[str, Any], payload: bytes, wall_s: float
     ) -> tuple[dict[str, Any], bytes]:
-        """The worker's reply to one request; raises WorkerLost."""
+        """The worker's reply to one request; raises WorkerLost.
+
+        `wall_s` starts when the problem is loaded. Raises JudgeUnavailable when it cannot be.
+        """
+        self._load(header)
         deadline = time.monotonic() + wall_s
-        first = json.dumps(header).encode()
-        frames = LENGTH.pack(len(first)) + first + LENGTH.pack(len(payload)) + payload
-        self._send(frames, deadline)
+        self._send(LENGTH.pack(len(payload)) + payload, deadline)
         reply = json.loads(self._frame(deadline))
         return reply, self._frame(deadline)
+
+    def _load(self, header: dict[str, Any]) -> None:
+        deadline = time.monotonic() + _START_S
+        data = json.dumps(header).encode()
+        try:
+            self._send(LENGTH.pack(len(data)) + data, deadline)
+            trouble = self._frame(deadline).decode()
+        except WorkerLost as lost:  # never the answer's doing: it has not been sent
+            raise WorkerLost(str(lost), over_limits=False, from_outside=True) from lost
+        if trouble:
+            raise JudgeUnavailable(
+                f"verifier workers cannot load the problem {header['problem']!r}: {trouble}"
+            )
 
     def stop(self) -> None:
         """End an idle worker: its input ends, so it leaves; killed if it does not."""

@@ -4,8 +4,9 @@ Run as `python -m eurekaflow.verifiers.judge_worker` with an empty environment. 
 or executes a candidate's code: what it gets is the JSON that a sandbox let out, or text. It limits
 its own address space and, anew for each answer, its CPU time.
 
-A frame is an 8-byte big-endian length and bytes. A request is a JSON header frame and a payload
-frame; a reply is a JSON header frame and a frame of raw float64 (the construction, may be empty).
+A frame is an 8-byte big-endian length and bytes. A request is a JSON header frame, answered by a
+frame that is empty once the problem is loaded (else it says why it is not), and a payload frame. A
+reply is a JSON header frame and a frame of raw float64 (the construction, may be empty).
 """
 
 from __future__ import annotations
@@ -27,11 +28,18 @@ import numpy as np
 
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.lookup import load
-from eurekaflow.verifiers.problem import InvalidAnswer, Judgement, Outcome, ProvenBoundBroken
+from eurekaflow.verifiers.problem import (
+    InvalidAnswer,
+    Judgement,
+    Outcome,
+    Problem,
+    ProvenBoundBroken,
+)
 
 LENGTH = struct.Struct(">Q")
 LIMITS_EXCEEDED = "verification exceeded its limits"
 _MESSAGE_CHARACTERS = 500
+_LOAD_CPU_S = 60.0  # importing what a problem needs is not the answer's time
 _FILE_BYTES = 64 << 20
 
 
@@ -62,11 +70,18 @@ def main(memory_bytes: int, cpu_s: float) -> None:
     replies.flush()
     while True:
         try:
-            header, payload = json.loads(read_frame(requests)), read_frame(requests)
+            header = json.loads(read_frame(requests))
+            _limit_cpu(_LOAD_CPU_S)
+            problem, trouble = _load(header["problem"])
+            write_frame(replies, trouble.encode())
+            replies.flush()
+            payload = read_frame(requests)
         except EOFError:
             return
+        if problem is None:
+            continue
         _limit_cpu(cpu_s)
-        reply, numbers = _answer(header, payload)
+        reply, numbers = _answer(problem, header, payload)
         write_frame(replies, json.dumps(reply).encode())
         write_frame(replies, numbers)
         replies.flush()
@@ -96,11 +111,21 @@ def _limit_cpu(cpu_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def _answer(header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+def _load(spec: str) -> tuple[Problem | None, str]:
+    """The problem, ready to judge, or why there is none."""
     try:
-        problem = load(header["problem"])
+        problem = load(spec)
+        prepare = getattr(problem, "prepare", None)
+        if prepare is not None:
+            prepare()
     except Exception as error:
-        return {"broken": f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]}, b""
+        return None, f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
+    return problem, ""
+
+
+def _answer(
+    problem: Problem, header: dict[str, Any], payload: bytes
+) -> tuple[dict[str, Any], bytes]:
     try:
         answer = parse(payload) if header["json"] else _text(payload)
         return _valid(problem.judge(answer, exact=header["exact"]), problem.reward)

@@ -89,10 +89,10 @@ def rings(count: int) -> Floats:
 
 
 def climb(centers: Floats, change: Callable[[Floats], Floats], steps: int = 40) -> Floats:
-    """The best centers after `steps` tries; `change(centers)` is kept when the sum grows."""
+    """The best centers after `steps` tries of `change`, clipped to the square, kept if better."""
     best, score = np.array(centers, dtype=float), total_radii(centers)
     for _ in range(steps):
-        trial = np.array(change(best.copy()), dtype=float)
+        trial = np.clip(np.array(change(best.copy()), dtype=float), 0.001, 0.999)
         total = total_radii(trial) if trial.shape == best.shape else 0.0
         if total > score:
             best, score = trial, total
