@@ -31,10 +31,15 @@ def open_archive(here: Surroundings) -> Iterator[str]:
 @contextmanager
 def existing_archive(here: Surroundings) -> Iterator[str]:
     """The URL of an archive that is there already. Raises NoArchive when there is none."""
+    require_archive(here)
+    with open_archive(here) as url:
+        yield url
+
+
+def require_archive(here: Surroundings) -> None:
+    """Raise NoArchive where no run can have been: then no server is made and started for it."""
     if here.database_url is None:
         from eurekaflow.models.postgres_files import find_place
 
         if find_place(here.home) is None:
             raise NoArchive(f"there is no archive in {here.home} yet", "eureka run erdos")
-    with open_archive(here) as url:
-        yield url

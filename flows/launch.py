@@ -45,7 +45,7 @@ class Summary:
 
 def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) -> Summary:
     """Create a run and discover until its budget ends."""
-    with services(surroundings) as url:
+    with services(surroundings, listener) as url:
         from eurekaflow.models.archive import Archive
         from eurekaflow.verifiers.lookup import load
 
@@ -76,7 +76,7 @@ def resume(
     ref: str, surroundings: Surroundings, *, steps: int | None = None, listener: Listener
 ) -> Summary:
     """Continue a run from the archive: the last unfinished one, or the one named."""
-    with services(surroundings) as url:
+    with services(surroundings, listener) as url:
         from eurekaflow.models.archive import Archive
 
         archive = Archive(url)
@@ -96,25 +96,24 @@ def newest_unfinished(archive: Archive) -> RunRow:
 
 
 @contextlib.contextmanager
-def services(surroundings: Surroundings) -> Iterator[str]:
+def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
     """The archive's url, with the database and Prefect's server up while the block runs."""
-    from eurekaflow.flows import services as local
-    from eurekaflow.models import postgres, schema
+    from eurekaflow.flows.services import open_services, prefect_environment
+    from eurekaflow.models import schema
+    from eurekaflow.tasks.session import Event
 
-    home = surroundings.home
-    with contextlib.ExitStack() as stack:
-        url = surroundings.database_url
-        prefect_database = None
-        if url is None:
-            url = postgres.ensure(home).url
-            stack.enter_context(postgres.hold(home))
-            prefect_database = url
-        schema.bootstrap(url)
-        api = surroundings.prefect_api_url
+    api = surroundings.prefect_api_url
+    with open_services(
+        surroundings.home,
+        prefect=api is None,
+        database_url=surroundings.database_url,
+        on_wait=lambda text: listener(Event(kind="stage", stage=text)),
+    ) as opened:
+        schema.bootstrap(opened.database_url)
         if api is None:
-            api = local.ensure_prefect(home, database_url=prefect_database)
-        os.environ.update(local.prefect_environment(home, api))
-        yield url
+            assert opened.api_url is not None
+            os.environ.update(prefect_environment(surroundings.home, opened.api_url))
+        yield opened.database_url
 
 
 def work(

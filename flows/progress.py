@@ -82,8 +82,8 @@ class LiveTable:
             self.run = str(event.metrics.get("run", ""))
             self._console.print(opening(event.metrics), markup=False)
         elif event.kind == "step":
-            self._rows.append((event.step + 1, step_cells(event.metrics)))
-            self._now = f"step {event.step + 1} done"
+            self._rows.append((event.step, step_cells(event.metrics)))
+            self._now = f"step {event.step} done"
         elif event.kind == "note":
             line = f"note: {printable(str(event.metrics.get('text', '')))}"
             self._console.print(line, markup=False)
@@ -122,14 +122,15 @@ def opening(metrics: Mapping[str, Any]) -> str:
 
 def at_work(event: Event) -> str:
     """What is being done: step, stage and how far."""
-    where = f"step {event.step + 1}  {event.stage}" if event.step >= 0 else event.stage
+    where = f"step {event.step}  {event.stage}" if event.step >= 0 else event.stage
     return f"{where}  {event.done}/{event.total}" if event.total else where
 
 
 def step_line(event: Event) -> str:
-    """A finished step on one line."""
+    """A finished step on one line, its time by stage at the end."""
     cells = step_cells(event.metrics).items()
-    return f"step {event.step + 1:>3}  " + "  ".join(f"{name} {cell}" for name, cell in cells)
+    line = "  ".join(f"{name} {cell}" for name, cell in cells)
+    return f"step {event.step:>3}  {line}{_by_stage(event.metrics)}"
 
 
 def step_cells(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -153,9 +154,14 @@ def _number(value: object, *, digits: int) -> str:
 
 def _seconds(metrics: Mapping[str, Any]) -> str:
     seconds = metrics.get("seconds")
+    if isinstance(seconds, Mapping):
+        return duration(sum(value for value in seconds.values() if value))
+    return duration(seconds) if isinstance(seconds, int | float) else ""
+
+
+def _by_stage(metrics: Mapping[str, Any]) -> str:
+    seconds = metrics.get("seconds")
     if not isinstance(seconds, Mapping):
-        return duration(seconds) if isinstance(seconds, int | float) else ""
-    parts = [
-        f"{k} {v:.1f}" for k, v in seconds.items() if isinstance(v, int | float) and v >= 0.05
-    ]
-    return f"{duration(sum(v for v in seconds.values() if v))} ({', '.join(parts)})"
+        return ""
+    parts = [f"{stage} {value:.1f}" for stage, value in seconds.items() if value and value >= 0.05]
+    return f" ({', '.join(parts)})" if parts else ""

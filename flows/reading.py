@@ -29,17 +29,9 @@ def runs(*, limit: int = 20, json: Json = False) -> int:
         found = _rows(RUNS, limit=limit)
     except NoArchive:
         found = []
-    columns = (
-        "run",
-        "problem",
-        "state",
-        "steps",
-        "attempts",
-        "valid",
-        "best",
-        "record",
-        "created",
-    )
+    if not json:  # the beginning of the id is enough to name a run
+        found = [{**row, "run": str(row["run"])[:8]} for row in found]
+    columns = list(found[0]) if found else []
     return _show(columns, found, json=json, empty="no runs yet; start one: eureka run erdos")
 
 

@@ -88,6 +88,7 @@ def run(
         Print the result as JSON on stdout.
     """
     from eurekaflow.flows.configure import resolve, surroundings
+    from eurekaflow.flows.scoring import canonical
     from eurekaflow.flows.setting_sources import parse_assignments
 
     flags: dict[str, object] = {
@@ -139,20 +140,13 @@ def resume(
     """
     from eurekaflow.flows import launch
     from eurekaflow.flows.configure import surroundings
+    from eurekaflow.flows.connection import require_archive
 
     here = surroundings()
+    require_archive(here)
     return follow(
         lambda listener: launch.resume(ref, here, steps=steps, listener=listener), as_json=json
     )
-
-
-def canonical(problem: str) -> str:
-    """The name under which the archive knows a problem; a file becomes its absolute path."""
-    from eurekaflow.flows.scoring import find
-
-    loaded = find(problem)
-    path = Path(problem)
-    return str(path.resolve()) if path.suffix == ".py" or path.is_dir() else loaded.name
 
 
 def prepare_model(model: str, home: Path) -> None:

@@ -46,7 +46,7 @@ def verify(
     """
     found = find(problem)
     text = read(file)
-    verdict = judged(found, problem, file, text, exact=exact, budget=budget, seed=seed)
+    verdict = judged(found, canonical(problem), file, text, exact=exact, budget=budget, seed=seed)
     report = scored(found, verdict, exact=exact)
     if json:
         from eurekaflow.flows.rendering import print_json
@@ -68,6 +68,13 @@ def find(spec: str) -> Problem:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"problem file {spec} fails: {reason}", f"correct {spec}") from error
+
+
+def canonical(spec: str) -> str:
+    """The name under which the archive knows a problem; a file becomes its absolute path."""
+    found = find(spec)
+    path = Path(spec)
+    return str(path.resolve()) if path.suffix == ".py" else found.name
 
 
 def read(file: Path) -> str:

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 
 from eurekaflow.models.adapter import AdaptedLinear
 
-CHUNK = 256  # tokens whose logits exist at the same time
+CHUNK = 128  # tokens whose logits exist at the same time
 
 
 @torch.no_grad()

@@ -217,7 +217,7 @@ class GroupStats:
     beta: float | None = None
     kl: float | None = None
     trained: bool = False
-    constant: bool = False
+    constant: bool | None = None  # None: as settling found
     advantage_min: float | None = None
     advantage_mean: float | None = None
     advantage_max: float | None = None

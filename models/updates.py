@@ -26,7 +26,8 @@ _PROMPTS = """
     order by group_index"""
 _STAGE = "select stage from archive.steps where run_id = :run and step = :step"
 _GROUP_STATS = """
-    update archive.groups set beta = :beta, kl = :kl, trained = :trained, constant = :constant,
+    update archive.groups set beta = :beta, kl = :kl, trained = :trained,
+        constant = coalesce(cast(:constant as boolean), constant),
         advantage_min = :advantage_min, advantage_mean = :advantage_mean,
         advantage_max = :advantage_max
     where run_id = :run and step = :step and group_index = :group_index"""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from eurekaflow.models import arrays
 from eurekaflow.models.archive import (
     Archive,
     CheckpointRow,
@@ -38,35 +33,6 @@ from tests.archives import (
 )
 
 pytest_plugins = ("tests.archive_fixtures",)
-
-
-@given(
-    hnp.arrays(
-        st.sampled_from(["f8", "f4", "i4", "?"]).map(np.dtype),
-        hnp.array_shapes(max_dims=2, max_side=5),
-    )
-)
-def test_arrays_survive_the_wire_format(array: Any) -> None:
-    back = arrays.from_wire(arrays.to_wire(array))
-    assert back.dtype == array.dtype
-    assert back.shape == array.shape
-    assert back.tobytes() == array.tobytes()
-
-
-def test_minus_zero_is_the_same_answer_but_another_body() -> None:
-    plus, minus = np.array([0.0, 1.0]), np.array([-0.0, 1.0])
-    assert arrays.dedupe_key(plus, "") == arrays.dedupe_key(minus, "")
-    assert arrays.array_hash(plus) != arrays.array_hash(minus)
-
-
-def test_a_row_and_a_column_are_different_answers() -> None:
-    flat = np.arange(4.0)
-    assert arrays.dedupe_key(flat, "") != arrays.dedupe_key(flat.reshape(2, 2), "")
-
-
-def test_without_construction_the_program_is_the_answer() -> None:
-    assert arrays.dedupe_key(None, "p") == arrays.dedupe_key(np.empty(0), "p")
-    assert arrays.dedupe_key(None, "") is None
 
 
 @pytest.mark.services
@@ -208,6 +174,22 @@ class TestReading:
         archive.commit_step(hold, 0, CheckpointRow(step=0, version=1, path="c", sha256="5a"))
         progress = archive.progress(hold.run_id)
         assert (progress.step, progress.stage, progress.version) == (1, None, 1)
+
+    def test_a_plan_keeps_the_numbers_of_the_choice(self, archive: Archive, hold: Hold) -> None:
+        archive.add_seeds(hold, seeds(0.0))
+        parent = archive.nodes(hold.run_id).ids[0]  # numpy's numbers are numbers
+        chosen = replace(planned(parent), q=np.float64(0.1), prior=0.2, bonus=0.3, puct=0.4)
+        (group,) = archive.plan(hold, 0, [chosen])
+        assert (group.parent_id, group.shown_id) == (parent, parent)
+        assert (group.q, group.prior, group.bonus, group.puct) == (0.1, 0.2, 0.3, 0.4)
+
+    def test_an_update_leaves_what_settling_found(self, archive: Archive, hold: Hold) -> None:
+        archive.add_seeds(hold, seeds(0.0))
+        expand(archive, hold, 0, [(archive.attempts(hold.run_id, -1)[0].id, [None, None])])
+        stats = [GroupStats(group_index=0, beta=2.0)]
+        archive.record_update(hold, 0, group_stats=stats, metrics={}, seconds=0.0, staging=None)
+        found = archive.query("select beta, constant, valid_fraction from groups")[1]
+        assert found == [(2.0, True, 0.0)]
 
     def test_sequence_numbers_follow_step_group_and_attempt(
         self, archive: Archive, hold: Hold

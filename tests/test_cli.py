@@ -22,6 +22,19 @@ HEAVY = ("torch", "prefect", "transformers", "sqlalchemy", "scipy")
 COMMAND = [sys.executable, "-m", "eurekaflow.flows.cli"]
 PROGRAM = "def run(**kw):\n    h = [0.5] * 8\n    return h, 0.5, len(h)\n"
 
+PROBLEM = """
+from eurekaflow.verifiers.problem import Judgement, Problem, Seed
+
+class Largest(Problem):
+    name = "largest"
+
+    def seeds(self, rng, count, *, brief=False):
+        return [Seed(value=0.0)] * count
+
+    def judge(self, answer, *, exact=False):
+        return Judgement(value=float(answer))
+"""
+
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +109,7 @@ def test_the_list_of_commands_says_what_each_commands_own_help_says() -> None:
         ["verify", "erdos", "missing.json"],
         ["verify", "./missing.py", "missing.json"],
         ["show"],
+        ["resume"],
         ["sql", "select 1"],
         ["sql", "select 1", "--json", "--csv"],
     ],
@@ -242,6 +256,15 @@ def test_control_characters_of_a_program_do_not_reach_the_terminal(
     (tmp_path / "answer.py").write_text("def run(**kw):\n    raise ValueError('\\x1b[2J')\n")
     assert eureka("verify", "erdos", "answer.py") == 1
     assert "\x1b[2J" not in capsys.readouterr().out
+
+
+def test_a_problem_file_is_verified_from_its_own_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(PROBLEM)
+    (tmp_path / "answer.py").write_text("def run(**kw):\n    return 3.0\n")
+    assert eureka("verify", "./mine.py", "answer.py", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["score"] == 3.0
 
 
 def test_problems_lists_records(capsys: pytest.CaptureFixture[str]) -> None:

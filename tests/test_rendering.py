@@ -58,7 +58,7 @@ def test_lines_tell_the_run_first_then_one_line_a_step() -> None:
     told = stream.getvalue().splitlines()
     assert lines.run == "abc"
     assert told[0] == "run abc  problem toy"
-    assert told[1:] == ["step   1  best 0.5  valid 25 %  time 2.0 s (plan 2.0)"]
+    assert told[1:] == ["step   0  best 0.5  valid 25 %  time 2.0 s (plan 2.0)"]
 
 
 def test_lines_show_no_control_characters_of_a_note() -> None:

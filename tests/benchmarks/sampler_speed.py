@@ -1,0 +1,94 @@
+"""New tokens per second: the wave sampler beside transformers' `generate`, same everything.
+
+Usage: python tests/benchmarks/sampler_speed.py MODEL_FOLDER [--rows 12 32] [--tokens 24]
+[--threads 2]. Both sides get one prompt, one model, one dtype and the same cores in one process;
+neither stops early. An idle machine is needed for the figures to mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+PROMPT = tuple(range(1000, 1256))
+
+
+def main() -> None:
+    arguments = _arguments()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
+    ours = dict(_ours(arguments))
+    theirs = dict(_theirs(arguments))
+    print(f"{'rows':>5} {'generate':>10} {'ours':>10} {'ratio':>7}   (new tokens per second)")
+    for rows in arguments.rows:
+        ratio = ours[rows] / theirs[rows]
+        print(f"{rows:>5} {theirs[rows]:>10.1f} {ours[rows]:>10.1f} {ratio:>6.1f}x")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, nargs="+", default=[12, 24, 32, 64])
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def _ours(arguments: argparse.Namespace) -> list[tuple[int, float]]:
+    from eurekaflow.models.local import LocalPolicy
+    from eurekaflow.models.policy import Version, Wave
+
+    policy = LocalPolicy(
+        arguments.folder, lora_rank=32, lora_alpha=32, seed=0, threads=arguments.threads
+    )
+    policy.renderer.stop_ids = frozenset()
+    policy.ensure(Version(number=0))
+    found = []
+    for rows in arguments.rows:
+        wave = Wave(
+            run_seed=0,
+            step=0,
+            group_index=0,
+            slots=tuple(range(rows)),
+            prompt_ids=PROMPT,
+            max_new_tokens=arguments.tokens,
+        )
+        start = time.perf_counter()
+        count = sum(len(response.token_ids) for response in policy.sample(wave))
+        found.append((rows, count / (time.perf_counter() - start)))
+    policy.close()
+    return found
+
+
+def _theirs(arguments: argparse.Namespace) -> list[tuple[int, float]]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from eurekaflow.models.fingerprint import bf16_is_fast
+
+    dtype = torch.bfloat16 if bf16_is_fast() else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype=dtype).eval()
+    prompt = torch.tensor([PROMPT])
+    found = []
+    for rows in arguments.rows:
+        start = time.perf_counter()
+        with torch.no_grad():
+            out = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=True,
+                top_k=0,
+                top_p=1.0,
+                num_return_sequences=rows,
+                max_new_tokens=arguments.tokens,
+                min_new_tokens=arguments.tokens,
+                pad_token_id=0,
+            )
+        count = rows * (out.shape[1] - len(PROMPT))
+        found.append((rows, count / (time.perf_counter() - start)))
+    return found
+
+
+if __name__ == "__main__":
+    main()
