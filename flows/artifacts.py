@@ -67,7 +67,7 @@ def step_table(s: Session) -> list[dict[str, Any]]:
     for row in s.archive.step_rows(s.run.id):
         numbers = in_scores(s, s.archive.step_summary(s.run.id, row.step))
         seconds = sum(numbers.pop("seconds").values())
-        rows.append({"step": row.step + 1, **numbers, "seconds": round(seconds, 1)})
+        rows.append({"step": row.step, **numbers, "seconds": round(seconds, 1)})
     return rows
 
 
@@ -81,6 +81,6 @@ def best_answer(s: Session) -> str:
     code = "\n".join("    " + line for line in program.splitlines())
     return (
         f"# {s.problem.title or s.problem.name}\n\n"
-        f"Best {s.problem.metric}: **{score:.10g}** (step {best.step + 1}, attempt {best.id})\n\n"
+        f"Best {s.problem.metric}: **{score:.10g}** (step {best.step}, attempt {best.id})\n\n"
         f"{code}\n"
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
     from eurekaflow.models.archive import Archive, RunRow
     from eurekaflow.models.settings import RunConfig
-    from eurekaflow.tasks.session import Listener
+    from eurekaflow.tasks.session import Listener, Session
 
 
 LATEST = "latest"
@@ -124,27 +124,43 @@ def work(
     from eurekaflow.tasks import session
 
     session.configure(session.Place(home=home, database_url=url, listener=listener))
-    state = RunState.PAUSED
     s = session.of(run_id)
+    state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     try:
         hold = s.hold  # refused here, before a flow run exists, when another process owns it
         if steps is not None:
             s.archive.reconfigure(hold, steps=steps, minutes=None)
             s.config = s.config.model_copy(update={"steps": steps, "minutes": None})
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
+        open_policy(s)
         discover(run_id)
-        state = RunState.FINISHED
-        return summary(s, state)
-    except NoValidAttempt:
-        raise
-    except Exception:
-        state = RunState.FAILED
+        s.archive.finish(hold, RunState.FINISHED)
+        state = None
+        return summary(s)
+    except Exception as error:
+        if state is not None:
+            state = None
+            with contextlib.suppress(Exception):  # the first error is the one to show
+                s.archive.finish(s.hold, RunState.FAILED, str(error))
         raise
     finally:
-        session.close(run_id, state)
+        with contextlib.suppress(Exception):
+            session.close(run_id, state)
 
 
-def summary(s: Any, state: str) -> Summary:
+def open_policy(s: Session) -> None:
+    """Load the policy before the clock of the run starts; say when bits may differ from before."""
+    s.notify("stage", stage="loading the policy")
+    now = s.policy.fingerprint()
+    stored = s.archive.record_fingerprint(s.hold, now)
+    changed = sorted(k for k in now.keys() | stored.keys() if now.get(k) != stored.get(k))
+    if changed:
+        text = f"resumed on other {', '.join(changed)}: equivalent, not identical"
+        s.notify("note", metrics={"text": text})
+
+
+def summary(s: Session) -> Summary:
+    """How the run stands. Raises NoValidAttempt."""
     totals = s.archive.totals(s.run.id)
     record = s.problem.record()
     if totals.best is None:
@@ -156,7 +172,7 @@ def summary(s: Any, state: str) -> Summary:
         run=str(s.run.uuid),
         problem=s.problem.name,
         metric=s.problem.metric,
-        state=state,
+        state=str(RunState.FINISHED),
         steps=totals.steps,
         attempts=totals.attempts,
         valid=totals.valid,

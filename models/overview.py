@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,3 +121,14 @@ class Overview(Reads):
         sql = "update archive.runs set config = config || :settings where id = :run"
         with self._write(hold) as connection:
             database.run(connection, sql, run=hold.run_id, settings=jsonb(settings))
+
+    def record_fingerprint(
+        self, hold: database.Fence, fingerprint: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Store what bit equality depends on, the first time; returns what is stored."""
+        sql = """update archive.runs set fingerprint = :fingerprint
+            where id = :run and fingerprint = '{}'"""
+        with self._write(hold) as connection:
+            database.run(connection, sql, run=hold.run_id, fingerprint=jsonb(fingerprint))
+            stored = "select fingerprint from archive.runs where id = :run"
+            return dict(database.one(connection, stored, run=hold.run_id).fingerprint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from prefect.runtime import flow_run
 
 from eurekaflow.models.errors import UsageError
 from eurekaflow.models.rows import SeedRow
@@ -19,6 +20,8 @@ SEED_STREAM = 1  # name of the random stream derived from the run's seed
 def seed(run_id: str, step: int = -1) -> None:
     """Insert the seeds once; refuses a seed without a finite value."""
     s = session.of(run_id)
+    if (flow := flow_run.get_id()) is not None:
+        s.archive.set_flow_run(s.hold, flow)
     s.archive.add_seeds(s.hold, rows(s))
 
 

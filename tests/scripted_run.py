@@ -1,0 +1,108 @@
+"""A whole run with the scripted policy, as a process of its own that can be made to die.
+
+    python -m tests.scripted_run DATABASE_URL HOME RUN [STAGE STEP]
+
+works on RUN without Prefect, stage after stage as the flow does; with STAGE and STEP it ends
+itself by SIGKILL right after that stage of that step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from eurekaflow.flows.discover import remaining
+from eurekaflow.models.archive import Archive, RunRow
+from eurekaflow.models.scripted import ScriptedPolicy
+from eurekaflow.models.settings import RunConfig, preset_values
+from eurekaflow.tasks import session
+from eurekaflow.tasks.archive import archive
+from eurekaflow.tasks.checkpoint import checkpoint
+from eurekaflow.tasks.plan import plan
+from eurekaflow.tasks.sample import sample
+from eurekaflow.tasks.seed import seed
+from eurekaflow.tasks.update import update
+from eurekaflow.tasks.verify import verify
+from eurekaflow.verifiers.lookup import load
+
+STAGES = {
+    "plan": plan,
+    "sample": sample,
+    "verify": verify,
+    "archive": archive,
+    "update": update,
+    "checkpoint": checkpoint,
+}
+ANSWERS = (
+    " h + np.random.normal(0, 0.1, len(h)))\n```",
+    " h + np.random.normal(0, 0.02, len(h)))\n```",
+    " np.roll(h, 1))\n```",
+    " h + nothing)\n```",  # NameError
+    " h.append(1))\n```",  # AttributeError
+    " h +\n```",  # SyntaxError
+)
+SIZES = {
+    **preset_values("small-cpu"),
+    "groups": 2,
+    "group_size": 6,
+    "wave": 3,
+    "steps": 3,
+    "minutes": None,
+    "lr": 0.1,
+    "max_new_tokens": 200,
+    "window": 4096,
+    "keep_checkpoints": 2,
+}
+
+
+def add_run(url: str, **settings: object) -> RunRow:
+    """A new run of the Erdős problem at test sizes."""
+    config = RunConfig.model_validate({**SIZES, "problem": "erdos", **settings})
+    problem = load(config.problem)
+    archive = Archive(url)
+    try:
+        archive.add_problem(
+            problem.name,
+            problem.version,
+            direction=problem.direction,
+            metric=problem.metric,
+            records=[],
+        )
+        return archive.add_run(
+            problem=problem.name,
+            config=config.model_dump(mode="json"),
+            seed=config.seed,
+            versions={},
+            fingerprint={},
+            hardware={},
+        )
+    finally:
+        archive.close()
+
+
+def place(url: str, home: Path) -> session.Place:
+    """Where the run lives, with the scripted policy."""
+    return session.Place(
+        home=home,
+        database_url=url,
+        make_policy=lambda config, _: ScriptedPolicy(ANSWERS, seed=config.seed),
+    )
+
+
+def work(run_id: str, *, die_after: tuple[str, int] | None = None) -> None:
+    """The flow's body without Prefect."""
+    seed.fn(run_id)
+    for step in remaining(run_id):
+        for name, stage in STAGES.items():
+            stage.fn(run_id, step)
+            if die_after == (name, step):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    url, home, run_id, *end = sys.argv[1:]
+    session.configure(place(url, Path(home)))
+    work(run_id, die_after=(end[0], int(end[1])) if end else None)
+    session.close(run_id, "finished")
