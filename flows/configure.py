@@ -78,6 +78,18 @@ def quiet_prefect() -> None:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
+def spin_briefly_when_busy() -> None:
+    """On a busy machine let OpenMP's waiting threads sleep soon. Call it before torch is imported.
+
+    Measured with the bundled policy on two cores: on an idle machine the default, long spinning,
+    samples 1.6 times as fast as short spinning; beside one busy process it takes 2.3 times as long
+    as it did alone, and short spinning 1.6 times. Results do not depend on it.
+    """
+    busy = os.getloadavg()[0] > 0.5 * len(os.sched_getaffinity(0))
+    if busy and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def resolve(
     problem: str,
     *,

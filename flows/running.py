@@ -161,10 +161,11 @@ def follow(work: Callable[[Listener], Summary], *, as_json: bool) -> int:
 
     Raises Stopped with the command that resumes when the user ends it.
     """
-    from eurekaflow.flows.configure import quiet_prefect
+    from eurekaflow.flows.configure import quiet_prefect, spin_briefly_when_busy
     from eurekaflow.flows.progress import display
 
     quiet_prefect()
+    spin_briefly_when_busy()
     shown = display()
     try:
         with contextlib.closing(shown):

@@ -95,19 +95,19 @@ class RunConfig(BaseModel):
 PRESETS: dict[str, dict[str, Any]] = {
     "small-cpu": {
         "model": "bundled",
-        "steps": 8,
+        "steps": 12,
         "minutes": 5.0,
         "min_steps": 5,
         "groups": 2,
         "group_size": 12,
         "wave": 12,
-        "max_new_tokens": 64,
+        "max_new_tokens": 40,
         "window": 2048,
         "brief": True,
         "opening": True,
-        "lr": 4e-4,
+        "lr": 1e-4,
         "budget_s": 1.0,
-        "memory_mb": 1024,
+        "micro_batch": 12,
     },
     "small-gpu": {
         "model": "bundled",

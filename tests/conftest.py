@@ -16,6 +16,8 @@ from psycopg import sql
 
 from eurekaflow.models import postgres
 
+pytest_plugins = ("tests.policy_fixtures",)
+
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"
 
