@@ -105,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "window": 2048,
         "brief": True,
         "opening": True,
-        "lr": 1e-4,
+        "lr": 5e-5,
         "budget_s": 1.0,
         "micro_batch": 12,
     },

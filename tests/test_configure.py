@@ -9,6 +9,7 @@ import pytest
 from eurekaflow.flows.configure import resolve, surroundings
 from eurekaflow.flows.setting_sources import parse_assignments
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.settings import PRESETS
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def test_flags_win_over_environment_over_file_over_preset(tmp_path: Path) -> Non
     environment = {"EUREKA_LR": "2e-5", "EUREKA_KL": "0.3"}
     found = resolve("erdos", preset="small-cpu", overrides={"lr": 3e-5}, environ=environment)
     assert (found.config.lr, found.config.kl, found.config.groups) == (3e-5, 0.3, 3)
-    assert found.config.max_new_tokens == 64
+    assert found.config.max_new_tokens == PRESETS["small-cpu"]["max_new_tokens"]
     sources = {name: found.sources[name] for name in ("lr", "kl", "groups", "max_new_tokens")}
     assert sources == {
         "lr": "--lr",
@@ -67,7 +68,7 @@ def test_steps_and_minutes_given_together_both_apply() -> None:
 
 def test_none_unsets_what_may_be_unset() -> None:
     found = resolve("erdos", preset="small-cpu", environ={"EUREKA_MINUTES": "none"})
-    assert (found.config.minutes, found.config.steps) == (None, 8)
+    assert (found.config.minutes, found.config.steps) == (None, PRESETS["small-cpu"]["steps"])
 
 
 @pytest.mark.parametrize(
