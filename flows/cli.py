@@ -7,6 +7,7 @@ attempt, 5 run owned by another process, 130 interrupted, 143 terminated.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -118,6 +119,8 @@ def ending(error: BaseException) -> tuple[int, str, str]:
         return 130, "interrupted; what was committed is kept", "eureka resume"
     if isinstance(error, CycloptsError):
         return 2, _one_line(error), "eureka --help, or eureka COMMAND --help"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 3, f"the disk is full: {error}", "free some space, then: eureka resume"
     for kind in type(error).__mro__:
         if kind.__name__ in FOREIGN:
             code, fix = FOREIGN[kind.__name__]

@@ -1,6 +1,6 @@
 """New tokens per second: the wave sampler beside transformers' `generate`, same everything.
 
-Usage: python tests/benchmarks/sampler_speed.py MODEL_FOLDER [--rows 12 32] [--tokens 24]
+Usage: python tests/benchmarks/sampler_speed.py [MODEL_FOLDER] [--rows 12 32] [--tokens 24]
 [--threads 2]. Both sides get one prompt, one model, one dtype and the same cores in one process;
 neither stops early. An idle machine is needed for the figures to mean anything.
 """
@@ -8,16 +8,17 @@ neither stops early. An idle machine is needed for the figures to mean anything.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
+
+from eurekaflow.flows.configure import surroundings
+from eurekaflow.models.weights import resolve_model
 
 PROMPT = tuple(range(1000, 1256))
 
 
 def main() -> None:
     arguments = _arguments()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
     ours = dict(_ours(arguments))
     theirs = dict(_theirs(arguments))
     print(f"{'rows':>5} {'generate':>10} {'ours':>10} {'ratio':>7}   (new tokens per second)")
@@ -28,11 +29,14 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", type=int, nargs="+", default=[12, 24, 32, 64])
+    parser.add_argument("folder", type=Path, nargs="?", default=None, help="the bundled policy")
+    parser.add_argument("--rows", type=int, nargs="+", default=[12, 32, 64])
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.folder is None:
+        arguments.folder = resolve_model("bundled", surroundings().home / "models")
+    return arguments
 
 
 def _ours(arguments: argparse.Namespace) -> list[tuple[int, float]]:
