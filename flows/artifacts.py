@@ -30,7 +30,7 @@ def publish_step(run_id: str, step: int) -> None:
 
 
 def _publish(s: Session, run_id: str, step: int) -> None:
-    percent = 100.0 * (step + 1) / s.config.steps
+    percent = 100.0 * done(s, step)
     if run_id not in _progress:
         made = create_progress_artifact(
             progress=percent, key=f"progress-{run_id}", description=s.problem.name
@@ -41,6 +41,14 @@ def _publish(s: Session, run_id: str, step: int) -> None:
         update_progress_artifact(artifact_id=_progress[run_id], progress=percent)
     create_table_artifact(table=step_table(s), key=f"steps-{run_id}")
     create_markdown_artifact(markdown=best_answer(s), key=f"best-{run_id}")
+
+
+def done(s: Session, step: int) -> float:
+    """How much of the run's budget is used, 0 to 1, by whichever bound is nearer."""
+    steps = (step + 1) / s.config.steps
+    if s.config.minutes is None or step + 1 < s.config.min_steps:
+        return min(1.0, steps)
+    return min(1.0, max(steps, s.archive.seconds_spent(s.run.id) / (60 * s.config.minutes)))
 
 
 def in_scores(s: Session, summary: StepSummary) -> dict[str, Any]:

@@ -129,7 +129,7 @@ try:
             file.write(b'x' * 100000)
         kept += 1
 except OSError: pass
-return [os.listdir('/tmp').count('mine'), kept]
+return [os.listdir('.').count('mine'), kept]
 """
         for _ in range(3):
             count, kept = value(run(sandbox, body, limits))
