@@ -19,6 +19,8 @@ from eurekaflow.verifiers.contract import SandboxContract, run, value
 from eurekaflow.verifiers.process import ProcessSandbox
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
 
+pytestmark = pytest.mark.slow  # three quarters of a minute in all
+
 UNISTD = {
     0: "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
     1: "/usr/include/asm-generic/unistd.h",

@@ -19,6 +19,8 @@ from eurekaflow.verifiers.contract import run, value
 from eurekaflow.verifiers.process import ProcessSandbox
 from eurekaflow.verifiers.sandbox import Cause, Limits, SandboxUnavailable
 
+pytestmark = pytest.mark.slow
+
 
 def _at(level: str) -> Iterator[ProcessSandbox]:
     try:
