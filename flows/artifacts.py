@@ -61,6 +61,7 @@ def in_scores(s: Session, summary: StepSummary) -> dict[str, Any]:
         "record_gap": gap,
         "attempts": summary.attempts,
         "valid_fraction": summary.valid / summary.attempts if summary.attempts else None,
+        "distinct": summary.distinct,
         "mean_reward": summary.mean_reward,
         "beta": summary.beta,
         "kl": summary.metrics.get("kl_policy_base"),

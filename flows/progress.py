@@ -140,6 +140,7 @@ def step_cells(metrics: Mapping[str, Any]) -> dict[str, str]:
         "best": _number(metrics.get("best_score"), digits=7),
         "to record": _number(metrics.get("record_gap"), digits=3),
         "valid": f"{100 * fraction:.0f} %" if isinstance(fraction, int | float) else "",
+        "distinct": _number(metrics.get("distinct"), digits=4),
         "reward": _number(metrics.get("mean_reward"), digits=3),
         "beta": _number(metrics.get("beta"), digits=3),
         "kl": _number(metrics.get("kl"), digits=2),

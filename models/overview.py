@@ -17,7 +17,8 @@ _SPENT = """
     from archive.steps, jsonb_each_text(seconds) part where run_id = :run"""
 _IN_NUMBERS = """
     select count(*) as attempts, count(*) filter (where outcome = 'valid') as valid,
-        avg(reward) as mean_reward, max(value) as best_value
+        avg(reward) as mean_reward, max(value) as best_value,
+        count(distinct program_hash) as programs
     from archive.attempts where run_id = :run and step = :step"""
 _BEST_UNTIL = """
     select max(value) as value from archive.attempts
@@ -45,6 +46,7 @@ class StepSummary:
     step: int
     attempts: int
     valid: int
+    distinct: int  # programs that differ: a policy that repeats itself has stopped searching
     mean_reward: float | None  # over scored attempts, failures as 0
     best_value: float | None  # of this step
     best_so_far: float | None
@@ -94,6 +96,7 @@ class Overview(Reads):
             step=step,
             attempts=numbers.attempts,
             valid=numbers.valid,
+            distinct=numbers.programs,
             mean_reward=numbers.mean_reward,
             best_value=numbers.best_value,
             best_so_far=best,
