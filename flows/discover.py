@@ -18,6 +18,7 @@ from eurekaflow.tasks.checkpoint import checkpoint
 from eurekaflow.tasks.plan import plan
 from eurekaflow.tasks.sample import sample
 from eurekaflow.tasks.seed import seed
+from eurekaflow.tasks.session import Session
 from eurekaflow.tasks.update import update
 from eurekaflow.tasks.verify import verify
 
@@ -37,13 +38,23 @@ def discover(run_id: str) -> None:
 
 
 def remaining(run_id: str) -> Iterator[int]:
-    """Steps still to do, the unfinished one first, until steps or minutes are used up."""
+    """Steps still to do, the unfinished one first, until steps or minutes are used up.
+
+    A step is not begun when more than half of it would lie beyond the minutes.
+    """
     s = session.of(run_id)
     while True:
         step = s.archive.progress(s.run.id).step
         if step >= s.config.steps:
             return
-        spent = s.archive.seconds_spent(s.run.id)
-        if s.config.minutes and spent > 60 * s.config.minutes and step >= s.config.min_steps:
+        if step >= s.config.min_steps and out_of_time(s, step):
             return
         yield step
+
+
+def out_of_time(s: Session, step: int) -> bool:
+    """Whether less than half a step fits into what is left of the minutes."""
+    if s.config.minutes is None:
+        return False
+    spent = s.archive.seconds_spent(s.run.id)
+    return spent + 0.5 * spent / max(step, 1) > 60 * s.config.minutes

@@ -28,7 +28,7 @@ class RunConfig(BaseModel):
     model: str = Field("bundled", description="bundled, a GGUF file, a model folder or a hub id")
     steps: int = Field(50, ge=1, description="steps to run")
     minutes: float | None = Field(
-        None, gt=0, description="stop after the step that passes this many minutes of run time"
+        None, gt=0, description="run time: stop at the end of the step nearest to it"
     )
     min_steps: int = Field(1, ge=1, description="steps committed before `minutes` may end the run")
     groups: int = Field(8, ge=1, description="parents per step")
