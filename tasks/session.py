@@ -19,7 +19,7 @@ from typing import Any
 
 from eurekaflow.models.archive import Archive
 from eurekaflow.models.checkpoints import check
-from eurekaflow.models.errors import UsageError
+from eurekaflow.models.errors import ArchiveUnavailable, UsageError
 from eurekaflow.models.ownership import Hold
 from eurekaflow.models.policy import Policy, Version
 from eurekaflow.models.rows import RunRow
@@ -136,7 +136,8 @@ class Session:
             if name in opened:
                 opened.pop(name).close()
         if "hold" in opened:
-            opened.pop("hold").release(state)
+            with contextlib.suppress(ArchiveUnavailable):  # the lock went with the server
+                opened.pop("hold").release(state)
         self.archive.close()
 
 

@@ -160,6 +160,13 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert content(archive, one, TREE) != content(archive, other, TREE)
 
 
+def test_minutes_end_a_run_but_not_before_its_smallest_number_of_steps(
+    archive: Archive, tmp_path: Path
+) -> None:
+    run = discover(archive, tmp_path, steps=50, minutes=0.001, min_steps=2)
+    assert archive.totals(run.id).steps == 2
+
+
 def test_a_step_in_numbers_adds_up(archive: Archive, tmp_path: Path) -> None:
     run = discover(archive, tmp_path, steps=1)
     summary = archive.step_summary(run.id, 0)
