@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
 
+from eurekaflow.flows import report
 from eurekaflow.models.overview import StepSummary
 from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Session
@@ -30,17 +33,33 @@ def publish_step(run_id: str, step: int) -> None:
 
 
 def _publish(s: Session, run_id: str, step: int) -> None:
-    percent = 100.0 * done(s, step)
+    percent, short = 100.0 * done(s, step), run_id[:8]
+    of_run = f"of {s.problem.name}, run {short}"
     if run_id not in _progress:
         made = create_progress_artifact(
-            progress=percent, key=f"progress-{run_id}", description=s.problem.name
+            progress=percent, key=f"progress-{short}", description=f"Budget used {of_run}"
         )
         assert isinstance(made, UUID)  # in a synchronous flow the call is not a coroutine
         _progress[run_id] = made
     else:
         update_progress_artifact(artifact_id=_progress[run_id], progress=percent)
-    create_table_artifact(table=step_table(s), key=f"steps-{run_id}")
-    create_markdown_artifact(markdown=best_answer(s), key=f"best-{run_id}")
+    create_table_artifact(table=step_table(s), key=f"steps-{short}", description=f"Steps {of_run}")
+    create_markdown_artifact(
+        markdown=best_answer(s), key=f"best-{short}", description=f"Best answer {of_run}"
+    )
+
+
+def publish_report(run_id: str) -> None:
+    """Write the run's report beside the archive and show it on Prefect's page; never a failure."""
+    s = session.of(run_id)
+    try:
+        made = replace(report.of_run(s.place.database_url, run_id), state="finished")
+        page, _ = report.write(made, s.place.home / "reports")
+        short = run_id[:8]
+        create_markdown_artifact(markdown=made.markdown(), key=f"report-{short}")
+        create_link_artifact(link=page.as_uri(), link_text=page.name, key=f"page-{short}")
+    except Exception as error:
+        s.notify("note", metrics={"text": f"the report was not written: {error}"})
 
 
 def done(s: Session, step: int) -> float:
@@ -76,8 +95,14 @@ def step_table(s: Session) -> list[dict[str, Any]]:
     for row in s.archive.step_rows(s.run.id):
         numbers = in_scores(s, s.archive.step_summary(s.run.id, row.step))
         seconds = sum(numbers.pop("seconds").values())
-        rows.append({"step": row.step, **numbers, "seconds": round(seconds, 1)})
+        short = {name: _short(number) for name, number in numbers.items()}
+        rows.append({"step": row.step, **short, "seconds": round(seconds, 1)})
     return rows
+
+
+def _short(number: Any) -> Any:
+    """Six digits: what a table on a page has room for; the archive keeps the rest."""
+    return float(f"{number:.6g}") if isinstance(number, float) else number
 
 
 def best_answer(s: Session) -> str:

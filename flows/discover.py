@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prefect import flow
+from prefect import flow, runtime
 
-from eurekaflow.flows.artifacts import publish_step
+from eurekaflow.flows.artifacts import publish_report, publish_step
 from eurekaflow.tasks import session
 from eurekaflow.tasks.archive import archive
 from eurekaflow.tasks.checkpoint import checkpoint
@@ -23,7 +23,13 @@ from eurekaflow.tasks.update import update
 from eurekaflow.tasks.verify import verify
 
 
-@flow(name="discover", flow_run_name="discover {run_id}", persist_result=False)
+def _title() -> str:
+    """What Prefect's pages call the flow run: the problem and the run."""
+    run_id = runtime.flow_run.parameters["run_id"]
+    return f"{session.of(run_id).problem.name} {run_id[:8]}"
+
+
+@flow(name="discover", flow_run_name=_title, persist_result=False)
 def discover(run_id: str) -> None:
     """Run or resume the run `run_id` (a uuid in the archive) to the end of its budget."""
     seed(run_id)
@@ -35,6 +41,7 @@ def discover(run_id: str) -> None:
         update(run_id, step)
         checkpoint(run_id, step)
         publish_step(run_id, step)
+    publish_report(run_id)
 
 
 def remaining(run_id: str) -> Iterator[int]:

@@ -48,7 +48,7 @@ def show(ref: str = "last", /, *, json: Json = False) -> int:
     from eurekaflow.flows import rendering
     from eurekaflow.models.questions import RUN_STEPS
 
-    run = _run(ref)
+    run = one_run(ref)
     steps = _rows(RUN_STEPS, run=run["run"])
     if json:
         rendering.print_json({**run, "progress": steps})
@@ -82,7 +82,7 @@ def best(
     from eurekaflow.flows import rendering
     from eurekaflow.models.questions import BEST
 
-    run = _run(ref)
+    run = one_run(ref)
     found = _rows(BEST, run=run["run"])
     if not found:
         raise UsageError(f"run {run['run']} has no valid attempt yet", f"eureka show {ref}")
@@ -133,7 +133,7 @@ def tree(ref: str = "last", /, *, limit: int = 20, json: Json = False) -> int:
     """
     from eurekaflow.models.questions import TREE
 
-    found = _rows(TREE, run=_run(ref)["run"], limit=limit)
+    found = _rows(TREE, run=one_run(ref)["run"], limit=limit)
     return _show(list(found[0]) if found else (), found, json=json, empty="no node yet")
 
 
@@ -187,7 +187,7 @@ def _rows(question: str, **values: object) -> list[Row]:
         return records(*ask(url, question, **values))
 
 
-def _run(ref: str) -> Row:
+def one_run(ref: str) -> Row:
     """The run that `ref` names. Raises UsageError when none or several do."""
     from eurekaflow.models.questions import RUN
 

@@ -1,4 +1,4 @@
-"""The reference pages that are generated: writes docs/cli.md and the signatures in docs/api.md.
+"""The reference pages that are generated: docs/cli.md, docs/report.md, signatures in docs/api.md.
 
 Run it after changing a command or a signature: `.venv/bin/python tests/reference.py`.
 """
@@ -60,6 +60,24 @@ def help_text(command: list[str]) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip()
 
 
+REPORT_HEAD = """# The report
+
+`eureka report RUN` writes a run's report as one HTML page, which loads nothing and runs no
+script, and as markdown; a run writes it when it ends. `--compare FILE.json` draws other
+constructions beside the best one. Hovering over a number in a table shows all its digits.
+
+Every number is the answer to one of these questions; `%(run)s` is the run's uuid.
+"""
+
+
+def report_page() -> str:
+    """The text of docs/report.md."""
+    from eurekaflow.models.report_questions import QUESTIONS
+
+    parts = [f"\n## {q.title}\n\n{q.shows}\n\n```sql\n{q.sql.strip()}\n```\n" for q in QUESTIONS]
+    return REPORT_HEAD + "".join(parts)
+
+
 def api_page(page: str) -> str:
     """`page` with every block of signatures as the code has it."""
     return SIGNATURES.sub(lambda block: signatures(block["module"]), page)
@@ -80,5 +98,6 @@ def signatures(module_name: str) -> str:
 
 if __name__ == "__main__":
     (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (DOCS / "report.md").write_text(report_page(), encoding="utf-8")
     api = DOCS / "api.md"
     api.write_text(api_page(api.read_text(encoding="utf-8")), encoding="utf-8")

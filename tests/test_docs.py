@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reference import api_page, cli_page
+from tests.reference import api_page, cli_page, report_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -18,6 +18,10 @@ FIX = "run .venv/bin/python tests/reference.py"
 
 def test_the_reference_of_the_commands_is_what_help_prints() -> None:
     assert (ROOT / "docs/cli.md").read_text(encoding="utf-8") == cli_page(), FIX
+
+
+def test_the_reference_of_the_report_gives_its_questions() -> None:
+    assert (ROOT / "docs/report.md").read_text(encoding="utf-8") == report_page(), FIX
 
 
 def test_the_signatures_in_the_reference_are_the_codes() -> None:

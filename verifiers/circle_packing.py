@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from eurekaflow.verifiers import circle_packing_texts as texts
+from eurekaflow.verifiers import pictures
 from eurekaflow.verifiers import radii as radii_tools
 from eurekaflow.verifiers.answers import number, numbers, rows
 from eurekaflow.verifiers.kronecker import to_integers
@@ -94,6 +95,9 @@ class CirclePacking(Problem):
     ) -> Sequence[Seed]:
         """An empty program of value 0; for small models the concentric rings, measured."""
         return [ring_seed(self) if brief else Seed(value=0.0) for _ in range(count)]
+
+    def picture(self, named: Mapping[str, Construction]) -> str:
+        return pictures.discs(named)
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         """Every answer is judged in exact arithmetic; `exact` changes nothing."""

@@ -14,12 +14,12 @@ the others rescaled. A claimed score is compared and logged, never used.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
-from eurekaflow.verifiers import erdos_texts, erdos_tools
+from eurekaflow.verifiers import erdos_texts, erdos_tools, pictures
 from eurekaflow.verifiers.answers import number, numbers, whole
 from eurekaflow.verifiers.erdos_tools import c5
 from eurekaflow.verifiers.kronecker import correlation, to_integers
@@ -98,6 +98,9 @@ class Erdos(Problem):
 
     def reward(self, value: float) -> float:
         return -1.0 / value
+
+    def picture(self, named: Mapping[str, Construction]) -> str:
+        return pictures.step_functions(named)
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         longest = LONGEST_CLAIM if exact else LONGEST_IN_TRAINING

@@ -9,7 +9,7 @@ papers print it (`score`), rewards are what the objective sees (0 for every fail
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal
@@ -160,6 +160,10 @@ class Problem:
     def archivable(self, construction: Construction | None) -> bool:
         """Whether a valid answer may become a parent (the archive's own size limits)."""
         return True
+
+    def picture(self, named: Mapping[str, Construction]) -> str:
+        """Constructions by name as one SVG, for reports; "" where there is nothing to draw."""
+        return ""
 
     def record(self) -> Record | None:
         """The best confirmed published record."""

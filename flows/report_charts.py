@@ -1,0 +1,121 @@
+"""The drawings of a report: charts of its answers, the best answer's picture, program diffs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from eurekaflow.flows import charts
+from eurekaflow.flows.rendering import number, records
+from eurekaflow.models.questions import BEST, ask
+
+if TYPE_CHECKING:
+    from eurekaflow.verifiers.problem import Construction, Problem
+
+Row = dict[str, Any]
+BINS = 20  # as in the question
+Named = list[tuple[str, str]]  # caption and SVG
+
+
+def best(rows: Mapping[str, list[Row]]) -> Named:
+    found = rows["Best so far"]
+    series = [
+        charts.Series("best so far", _points(found, "best_score")),
+        charts.Series("best of the step", _points(found, "score"), dots=True),
+    ]
+    levels = []
+    for kind, name in (("human", "best human"), ("ai", "best AI")):
+        best = next((r for r in rows["Records"] if r["kind"] == kind), None)
+        if best is not None:
+            levels.append(charts.Level(f"{name} {number(best['score'])}", best["score"]))
+    chart = charts.line_chart(series, x_label="step", y_label="score", levels=levels)
+    return [("", chart)]
+
+
+def rewards(rows: Mapping[str, list[Row]], problem: Problem | None) -> Named:
+    """One histogram per shown step, on shared bins and a shared height."""
+    found = rows["Reward distributions"]
+    bins = [r for r in found if r["bin"] > 0]
+    if not bins:
+        return []
+    low, high, top = bins[0]["low"], bins[0]["high"], max(r["attempts"] for r in bins)
+    human = next((r["score"] for r in rows["Records"] if r["kind"] == "human"), None)
+    marks = []
+    if human is not None and problem is not None:
+        marks = [charts.Level("best human", problem.reward(problem.value(human)))]
+    drawn = []
+    for step in sorted({r["step"] for r in found}):
+        here = {r["bin"]: r["attempts"] for r in found if r["step"] == step}
+        total, failed = sum(here.values()), here.get(0, 0)
+        counts = [here.get(place, 0) for place in range(1, BINS + 1)]
+        caption = f"step {step}: {total} attempts, {100 * failed / total:.1f} % failed"
+        chart = charts.histogram(counts, low, high, x_label="reward", marks=marks, top=top)
+        drawn.append((caption, chart))
+    return drawn
+
+
+HEALTH = (
+    ("valid_fraction", "valid fraction"),
+    ("beta", "beta"),
+    ("kl_policy_base", "KL to the base"),
+    ("surprise", "nats per sampled token"),
+    ("distinct_programs", "distinct programs"),
+    ("seconds", "seconds per step"),
+)
+
+
+def health(rows: list[Row]) -> Named:
+    return [
+        (
+            words,
+            charts.line_chart(
+                [charts.Series(words, _points(rows, name))],
+                x_label="step",
+                y_label=words,
+                width=340,
+                height=180,
+            ),
+        )
+        for name, words in HEALTH
+    ]
+
+
+def _points(rows: list[Row], name: str) -> list[tuple[float, float]]:
+    return [(float(r["step"]), float(r[name])) for r in rows if r[name] is not None]
+
+
+def picture(
+    url: str, run: Row, problem: Problem | None, compare: Mapping[str, Construction]
+) -> Named:
+    """The problem's own drawing of the best answer, beside whatever it is compared with."""
+    best = records(*ask(url, BEST, run=run["run"]))
+    if problem is None or not best or best[0]["construction"] is None:
+        return []
+    import numpy as np
+
+    ours = np.asarray(best[0]["construction"], dtype=np.float64)
+    named = {**compare, f"run {str(run['run'])[:8]}, {number(best[0]['score'])}": ours}
+    return [("", problem.picture(named))]
+
+
+def diffs(lineage: list[Row]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What each generation changed in its parent's program; the first is shown whole."""
+    found = []
+    before: list[str] = []
+    for row in lineage:
+        now = (row["program"] or "").splitlines()
+        score = "" if row["score"] is None else f", score {number(row['score'])}"
+        where = "seed" if row["step"] < 0 else f"step {row['step']}"
+        name = f"generation {row['generation']}: {where}, attempt {row['attempt']}{score}"
+        found.append((name, _diff(before, now)))
+        before = now
+    return found
+
+
+def _diff(before: list[str], now: list[str]) -> Named:
+    if not before or before == now:
+        return [("ctx", line) for line in now] or [("ctx", "(no program)")]
+    kinds = {"+": "add", "-": "del"}
+    lines = list(difflib.unified_diff(before, now, lineterm="", n=3))[2:]
+    return [(kinds.get(line[:1], "ctx"), line) for line in lines]
