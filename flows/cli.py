@@ -123,6 +123,8 @@ def ending(error: BaseException) -> tuple[int, str, str]:
         return 2, _one_line(error), "eureka --help, or eureka COMMAND --help"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 3, f"the disk is full: {error}", "free some space, then: eureka resume"
+    if type(error).__name__ == "PrerequisiteAbsent":
+        return 3, str(error), str(getattr(error, "fix", ""))
     for kind in type(error).__mro__:
         if kind.__name__ in FOREIGN:
             code, fix = FOREIGN[kind.__name__]

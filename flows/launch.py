@@ -50,6 +50,7 @@ def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) 
         from eurekaflow.verifiers.lookup import load
 
         problem = load(config.problem)
+        problem.require()
         archive = Archive(url)
         try:
             archive.add_problem(

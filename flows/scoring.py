@@ -10,6 +10,7 @@ from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
+    from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.problem import Problem, Verdict
 
 LARGEST_FILE = 64 << 20  # bytes read of a program or a construction
@@ -23,6 +24,7 @@ def verify(
     exact: Flag = False,
     budget: float = 10.0,
     seed: int = 0,
+    cases: int = 150,
     json: Json = False,
 ) -> int:
     """Score a program or a construction by hand.
@@ -34,17 +36,20 @@ def verify(
     problem
         Name of a problem (`eureka problems`), or the path of a problem file.
     file
-        A Python program, run in the sandbox; or a .json file with the answer itself.
+        A program, run in the sandbox; or a .json file with the answer itself.
     exact
         Recompute the score in rational arithmetic, where the problem has it.
     budget
         Seconds the program is told it has.
     seed
         Random seed of the program and of the start it is given.
+    cases
+        Contests: how many of the 150 local inputs the program is tried on.
     json
         Print the verdict as JSON on stdout.
     """
-    found = find(problem)
+    found = find(problem).with_cases(cases)
+    found.require()
     text = read(file)
     verdict = judged(found, canonical(problem), file, text, exact=exact, budget=budget, seed=seed)
     report = scored(found, verdict, exact=exact)
@@ -93,9 +98,12 @@ def judged(
     problem: Problem, spec: str, file: Path, text: str, *, exact: bool, budget: float, seed: int
 ) -> Verdict:
     """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
+    from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.judge import Judge
     from eurekaflow.verifiers.sandbox import Cause, Execution
 
+    if isinstance(problem, Contest):
+        return tried(problem, spec, file, text)
     judge = Judge(1)
     try:
         if problem.answer in ("cpp", "text", "json"):
@@ -107,6 +115,21 @@ def judged(
         return judge.verdict(spec, execution, exact=exact)
     finally:
         judge.close()
+
+
+def tried(problem: Contest, spec: str, file: Path, program: str) -> Verdict:
+    """The verdict of a contest program (C++20, or Python by its name) on the problem's cases."""
+    from eurekaflow.flows.hardware import usable_cpus
+    from eurekaflow.verifiers.contest_trial import trial
+    from eurekaflow.verifiers.judge import Judge
+    from eurekaflow.verifiers.process import ProcessSandbox
+
+    language = "python" if file.suffix == ".py" else "cpp"
+    workers = usable_cpus()
+    with Judge(workers) as judge, ProcessSandbox(workers) as sandbox:
+        run = trial(problem, spec, program, sandbox=sandbox, judge=judge, workers=workers,
+                    language=language)  # fmt: skip
+    return run.verdict
 
 
 def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any:
@@ -136,15 +159,18 @@ class Distance:
 def scored(problem: Problem, verdict: Verdict, *, exact: bool) -> dict[str, Any]:
     """A verdict as a report: what JSON output holds."""
     valid = verdict.value is not None
+    cases = len(problem.cases())
     return {
         "problem": problem.name,
         "valid": valid,
         "outcome": str(verdict.outcome),
-        "metric": problem.metric,
-        "score": problem.score(verdict.value) if verdict.value is not None else None,
+        "metric": f"sum over {cases} local cases" if cases else problem.metric,
+        "score": verdict.metrics.get("sum", problem.score(verdict.value))
+        if verdict.value is not None
+        else None,
         "value": verdict.value,
         "reward": verdict.reward,
-        "mode": "exact" if exact else "training",
+        "mode": "local cases" if cases else "exact" if exact else "training",
         "message": verdict.message,
         "metrics": dict(verdict.metrics),
         "records": [vars(d) for d in distances(problem, verdict.value)],
@@ -153,15 +179,19 @@ def scored(problem: Problem, verdict: Verdict, *, exact: bool) -> dict[str, Any]
 
 
 def distances(problem: Problem, value: float | None) -> list[Distance]:
-    """The distance of a value to each of the problem's records, in units of the score."""
-    if value is None:
+    """The distance of a value to each of the problem's records, in units of the score.
+
+    A contest's record is a sum over 150 cases: nothing is said of fewer.
+    """
+    if value is None or 0 < len(problem.cases()) < 150:
         return []
+    sign = -1 if problem.direction == "min" else 1
     return [
         Distance(
             holder=record.holder,
             score=record.score,
             kind=record.kind,
-            ahead=value - problem.value(record.score),
+            ahead=sign * (problem.score(value) - record.score),
         )
         for record in problem.records
     ]

@@ -70,6 +70,7 @@ class RunConfig(BaseModel):
     archive_cap: int = Field(1000, ge=1, description="eligible nodes kept, seeds included")
 
     budget_s: float = Field(1000.0, gt=0, description="seconds a candidate is told it has")
+    cases: int = Field(150, ge=1, le=150, description="inputs a contest program is tried on")
     memory_mb: int = Field(1024, ge=64, description="address space of a candidate")
     workers: int = Field(2, ge=1, description="candidates verified at the same time")
     threads: int = Field(2, ge=1, description="CPU threads of the policy")
@@ -107,6 +108,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "opening": True,
         "lr": 5e-5,
         "budget_s": 1.0,
+        "cases": 3,
         "micro_batch": 12,
     },
     "small-gpu": {
@@ -121,6 +123,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "opening": True,
         "lr": 1e-4,
         "budget_s": 0.5,
+        "cases": 10,
         "micro_batch": 32,
     },
     "paper": {

@@ -150,7 +150,7 @@ def prompt_parts(s: Session, shown_id: int) -> PromptParts:
         target=p.target,
         stdout_tail=s.archive.stdout(shown_id) or "",
         state_note=state,
-        budget_s=s.config.budget_s,
+        budget_s=None if p.cases() else s.config.budget_s,
         opening=p.opening() if s.config.opening else "",
         brief=brief,
     )

@@ -75,7 +75,9 @@ class Session:
 
     @cached_property
     def problem(self) -> Problem:
-        return load(self.config.problem)
+        found = load(self.config.problem).with_cases(self.config.cases)
+        found.require()
+        return found
 
     @cached_property
     def policy(self) -> Policy:

@@ -12,6 +12,8 @@ from eurekaflow.models.rows import Pending, VerdictRow
 from eurekaflow.tasks import session
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
+from eurekaflow.verifiers.contest import Contest
+from eurekaflow.verifiers.contest_trial import trial
 from eurekaflow.verifiers.extract import extract
 from eurekaflow.verifiers.judge import unparseable
 from eurekaflow.verifiers.problem import Construction, Outcome, Verdict
@@ -66,6 +68,16 @@ def judge_one(s: Session, step: int, pending: Pending, parent: Construction | No
         return row(s, pending, None, unparseable(), None)
     if s.problem.answer in ("json", "text"):
         return row(s, pending, program, s.judge.verdict_of_text(s.config.problem, program), None)
+    if isinstance(s.problem, Contest):
+        tried = trial(
+            s.problem,
+            s.config.problem,
+            program,
+            sandbox=s.sandbox,
+            judge=s.judge,
+            workers=s.config.workers,
+        )
+        return row(s, pending, program, tried.verdict, tried.execution)
     job = s.problem.job(
         program,
         parent=parent,

@@ -53,6 +53,7 @@ class Allowance:
     memory_bytes: int
     scratch_bytes: int
     processes: int
+    execute: bool = False  # one executable file, which may replace itself but never fork
 
 
 def confine(setting: Confinement, allowance: Allowance) -> None:
@@ -79,6 +80,7 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
     seccomp.install(
         seccomp.assemble(
             processes=allowance.processes,
+            execute=allowance.execute,
             private_root=private_root,
             pid=None if private_root else os.getpid(),
         )

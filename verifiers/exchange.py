@@ -41,23 +41,23 @@ class _Collected:
 
 
 def encode_job(job: Job) -> bytes:
-    """Length, JSON header, raw float64 data: what the stub reads."""
+    """Length, JSON header, raw float64 data, executable and input: what the stub reads."""
     arrays = {name: np.ascontiguousarray(value, np.float64) for name, value in job.arrays.items()}
     header = json.dumps({
         "program": job.program, "entry_point": job.entry_point, "prelude": job.prelude,
         "arguments": dict(job.arguments), "seed": job.seed,
         "arrays": [(name, value.shape) for name, value in arrays.items()],
+        "files": [len(job.executable), len(job.stdin)],
     }).encode()  # fmt: skip
-    return b"".join(
-        (struct.pack("=Q", len(header)), header, *(v.tobytes() for v in arrays.values()))
-    )
+    numbers = (value.tobytes() for value in arrays.values())
+    return b"".join((struct.pack("=Q", len(header)), header, *numbers, job.executable, job.stdin))
 
 
 class Exchange:
     """Feeds the job, collects result and output, waits for the zygote's report. Used once."""
 
     def __init__(self, control: socket.socket, job: Job, limits: Limits) -> None:
-        self._control, self._limits = control, limits
+        self._control, self._limits, self._is_file = control, limits, bool(job.executable)
         self._unsent = memoryview(encode_job(job))
         self._result = _Collected(limits.result_bytes + FORGED_SLACK)
         self._output = _Collected(limits.stdout_bytes)
@@ -70,6 +70,7 @@ class Exchange:
         limits = self._limits
         allowance = {name: getattr(limits, name) for name in (
             "wall_s", "cpu_s", "memory_bytes", "scratch_bytes", "processes")}  # fmt: skip
+        allowance["execute"] = self._is_file
         request = {"allowance": allowance, "result_bytes": limits.result_bytes}
         socket.send_fds(self._control, [json.dumps(request).encode()], self._theirs)
         self._close_theirs()
@@ -157,6 +158,8 @@ class Exchange:
             return Cause.TIMEOUT, f"wall-clock limit of {limits.wall_s:g} s"
         if code < 0:
             return self._killed(-code, float(report["cpu_s"]))
+        if code > 0 and self._is_file and self._result.kept[:1] == b"R":
+            return Cause.RAISED, f"exited with status {code}"
         if code > 0 or not self._result.kept:
             return Cause.NO_RESULT, f"exited with status {code} without a result"
         return self._answer()

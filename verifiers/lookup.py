@@ -19,6 +19,8 @@ _BUILTIN = {
     "erdos": ("eurekaflow.verifiers.erdos", "Erdos"),
     "circle-packing-26": ("eurekaflow.verifiers.circle_packing", "CirclePacking26"),
     "circle-packing-32": ("eurekaflow.verifiers.circle_packing", "CirclePacking32"),
+    "ahc039": ("eurekaflow.verifiers.ahc039", "Ahc039"),
+    "ahc058": ("eurekaflow.verifiers.ahc058", "Ahc058"),
 }
 _ALIASES = {"cp26": "circle-packing-26", "cp32": "circle-packing-32"}
 

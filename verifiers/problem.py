@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,17 @@ class Outcome(StrEnum):
 
 class InvalidAnswer(ValueError):
     """The answer breaks a rule; the message is the reason shown to the user."""
+
+
+class PrerequisiteAbsent(RuntimeError):
+    """Something that a problem needs is not installed; `fix` is the command that installs it."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message, fix)
+        self.message, self.fix = message, fix
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ProvenBoundBroken(InvalidAnswer):
@@ -129,6 +140,17 @@ class Problem:
             arguments={"seed": seed, "budget_s": budget_s},
             seed=seed,
         )
+
+    def cases(self) -> Sequence[int]:
+        """Seeds of the inputs that a program is tried on (`contest_trial`); none: no input."""
+        return ()
+
+    def with_cases(self, count: int) -> Self:
+        """This problem with at most `count` cases."""
+        return self
+
+    def require(self) -> None:
+        """Raise PrerequisiteAbsent when the machine lacks what the problem needs."""
 
     def prelude(self) -> str:
         """Trusted source the candidate may call: a copy of the evaluator."""

@@ -11,7 +11,7 @@ The contract, for backends and for callers:
 - When `run` returns, nothing of the candidate is left: no process, file, mount or descriptor.
 - The candidate sees no network, no environment, no secret, no other candidate and nothing of the
   verifier. What comes back is bytes of bounded size: the JSON of the entry point's return value
-  for a Python job. Nobody unpickles anything.
+  for a Python job, the output of an executable. Nobody unpickles anything.
 
 What no sandbox stops is a program that lies about its own result: the score is always recomputed
 from the answer in another process.
@@ -59,20 +59,26 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One Python program to run: `entry_point(**arguments)` after executing `program`.
+    """One program to run. Python: `entry_point(**arguments)` after executing `program`.
 
     `prelude` is trusted source executed in the program's namespace first; `arrays` are bound there
     by name as fresh float64 arrays (the parent's construction); `np` is always bound. Of
     `arguments` those are passed that the entry point's signature accepts. `random` and
     `numpy.random` are seeded with `seed` before the program starts.
+
+    With an `executable` the job is that file instead, with `stdin` as its standard input. It may
+    use threads and replace itself, but never fork; its whole standard output is the result, and
+    an exit status other than 0 counts as raised. Needs a backend with a private temporary folder.
     """
 
-    program: str
-    entry_point: str
+    program: str = ""
+    entry_point: str = ""
     prelude: str = ""
     arrays: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     arguments: Mapping[str, object] = field(default_factory=dict)  # JSON values
     seed: int = 0
+    executable: bytes = b""
+    stdin: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +86,7 @@ class Execution:
     """What came back from one job."""
 
     cause: Cause
-    result: bytes | None = None  # JSON of the return value; only when `cause` is RETURNED
+    result: bytes | None = None  # JSON or an executable's output; only when `cause` is RETURNED
     message: str = ""  # one line: the exception, the signal, the limit
     stdout: bytes = b""  # the first part (stdout and stderr), at most `Limits.stdout_bytes`
     stdout_dropped: int = 0  # bytes

@@ -47,7 +47,7 @@ METADATA = """
 chmod chown fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr ftruncate futimesat
 lchown lremovexattr lsetxattr removexattr setxattr truncate utime utimensat utimes
 """
-NEW_PROCESSES = ("fork", "vfork", "execve")
+NEW_PROCESSES = ("fork", "vfork")
 
 Instruction = tuple[int, int, int, int]
 
@@ -101,7 +101,9 @@ def _own_process_only(pid: int) -> list[Instruction]:
     return signals + limits + _deny(["tkill"]) + _deny_values("prctl", 0, (sc.PR_SET_PDEATHSIG,))
 
 
-def assemble(*, processes: int, private_root: bool, pid: int | None) -> bytes:
+def assemble(
+    *, processes: int, private_root: bool, pid: int | None, execute: bool = False
+) -> bytes:
     """The filter as `struct sock_filter[]`; `pid` when no pid namespace hides other processes."""
     machine = platform.machine()
     program: list[Instruction] = [
@@ -114,6 +116,7 @@ def assemble(*, processes: int, private_root: bool, pid: int | None) -> bytes:
         *_deny(DENIED.split()),
         *([] if private_root else _deny(METADATA.split())),
         *(_deny(NEW_PROCESSES) if processes == 1 else []),
+        *(_deny(("execve",)) if processes == 1 and not execute else []),
         *_clone(processes == 1),
         *([] if pid is None else _own_process_only(pid)),
         *_deny_values("ioctl", 1, TERMINAL_INJECTION),

@@ -1,0 +1,130 @@
+"""What heuristic contests share: cases by seed, the limits of a case, and one score per case.
+
+A program in C++20 (or Python) reads a case from standard input and prints an answer. A run judges
+every program on the first `count` of the local seeds 0 to 149, its training set; seeds held out
+from it (`final_cases`) decide what is reported. The value of a program is its mean case score;
+the score as printed is the sum over 150 cases. One case that fails fails the program.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from eurekaflow.verifiers.contest_text import InvalidOutput
+from eurekaflow.verifiers.cpp import require_compiler
+from eurekaflow.verifiers.problem import InvalidAnswer, Judgement, Problem, Seed
+from eurekaflow.verifiers.sandbox import Limits
+
+CASES = 150  # of an official set, and local seeds 0 … 149
+CPU_S = 2.0  # user and system together, threads included
+WALL_S = 2.5  # the contest's limit with its tolerance
+KILL_CPU_S, KILL_WALL_S = 3.1, 4.5
+MEMORY_BYTES = 1 << 30
+OUTPUT_BYTES = 4 << 20
+FOLDER = Path(__file__).resolve().parent
+HEADER = '#include "baseline.hpp"'
+
+
+def data(name: str) -> Any:
+    """A JSON file that ships beside this module."""
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+
+
+class Contest(Problem):
+    """One contest problem; `texts` is the module with its words and its starting programs."""
+
+    answer = "cpp"
+    entry_point = ""
+    direction = "max"
+    metric = "score per 150 cases"
+    reward_unit: ClassVar[float]  # mean case score that earns the reward 1
+    texts: ClassVar[ModuleType]
+    official_seeds: ClassVar[tuple[int, ...]] = ()  # held out: final scoring only
+
+    count = CASES
+
+    def generate_input(self, seed: int) -> str:
+        """The official input of a u64 seed."""
+        raise NotImplementedError
+
+    def case_score(self, input_text: str, output_text: str) -> int:
+        """The judge's score of one case. Raises InvalidOutput."""
+        raise NotImplementedError
+
+    def with_cases(self, count: int) -> Self:
+        made = copy.copy(self)
+        made.count = min(count, CASES)
+        return made
+
+    def require(self) -> None:
+        require_compiler()
+
+    def cases(self) -> Sequence[int]:
+        return range(self.count)
+
+    def final_cases(self, *, seed: int = 0) -> Sequence[int]:
+        """150 seeds that no training sees: the official ones where public, else fresh ones."""
+        return self.official_seeds or self.fresh_cases(CASES, seed=seed)
+
+    def fresh_cases(self, count: int, *, seed: int) -> Sequence[int]:
+        """`count` random u64 seeds beyond the local ones, a function of `seed`."""
+        rng = np.random.default_rng([seed, CASES])
+        return tuple(int(s) for s in rng.integers(1 << 32, 1 << 64, count, dtype=np.uint64))
+
+    def statement(self, *, brief: bool = False) -> str:
+        text: str = self.texts.BRIEF if brief else self.texts.FULL
+        return text
+
+    def opening(self) -> str:
+        text: str = self.texts.OPENING
+        return text
+
+    def seeds(
+        self, rng: np.random.Generator, count: int, *, brief: bool = False
+    ) -> Sequence[Seed]:
+        """The greedy baseline with its measured value on the cases; small models vary a part."""
+        known = data(f"{self.name}_baseline.json")["scores"][: self.count]
+        value = sum(known) / len(known)
+        program = self.texts.EXAMPLE if brief else self.standalone(self.texts.EXAMPLE)
+        return [Seed(value=value, program=program)] * count
+
+    def standalone(self, program: str) -> str:
+        """The program with our `baseline.hpp` written out: what a contest site accepts."""
+        if HEADER not in program:
+            return program
+        return program.replace(HEADER, (FOLDER / f"{self.name}_baseline.hpp").read_text(), 1)
+
+    def limits(self, *, budget_s: float) -> Limits:
+        """The contest's own, whatever the budget of the run."""
+        return Limits(
+            wall_s=KILL_WALL_S,
+            cpu_s=KILL_CPU_S,
+            memory_bytes=MEMORY_BYTES,
+            result_bytes=OUTPUT_BYTES,
+        )
+
+    def judge(self, answer: object, *, exact: bool = False) -> Judgement:
+        """The score of one case, given as {"seed": u64, "output": text}; always exact."""
+        match answer:
+            case {"seed": int(seed), "output": str(output)}:
+                return Judgement(value=float(self.case_score(self.generate_input(seed), output)))
+        raise InvalidAnswer(f"a program is judged case by case, not {type(answer).__name__}")
+
+    def reward(self, value: float) -> float:
+        return value / self.reward_unit
+
+    def score(self, value: float) -> float:
+        return value * CASES
+
+    def value(self, score: float) -> float:
+        return score / CASES
+
+
+__all__ = ["Contest", "InvalidOutput", "data"]
