@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from types import ModuleType
 from typing import ClassVar
 
 import numpy as np

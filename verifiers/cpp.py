@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ LIMITS = Limits(
     wall_s=60.0, cpu_s=40.0, memory_bytes=2 << 30, result_bytes=32 << 20,
     scratch_bytes=128 << 20, processes=16,
 )  # fmt: skip
+_MAIN = re.compile(r"\bmain\s*\(")
 FIX = "apt-get install g++"
 COMPILE = """
 def compile_program(source, flags):
@@ -65,7 +67,7 @@ def refused(source: str) -> str:
     size = len(source.encode("utf-8", "surrogatepass"))
     if size > SOURCE_BYTES:
         return f"the source has {size} bytes, allowed are {SOURCE_BYTES}"
-    return "" if "main" in source else "the source contains no main"
+    return "" if _MAIN.search(source) else "the source contains no main"
 
 
 def read(execution: Execution) -> Compiled:

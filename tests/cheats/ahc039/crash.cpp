@@ -1,0 +1,3 @@
+// rejected: SIGSEGV
+#include <cstdio>
+int main() { std::puts("4\n0 0\n9 0\n9 9\n0 9"); std::fflush(stdout); *(volatile int*)0 = 0; }

@@ -1,0 +1,3 @@
+// rejected: compile error
+#include <cstdio>
+int main() { std::puts("4\n0 0\n9 0\n9 9\n0 9"); return undefined_name; }

@@ -1,0 +1,2 @@
+// rejected: holds no polygon
+int main() {}

@@ -1,0 +1,3 @@
+// rejected: number of vertices is 4294967300
+#include <cstdio>
+int main() { std::printf("4294967300\n"); }

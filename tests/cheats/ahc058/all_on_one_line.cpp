@@ -1,0 +1,3 @@
+// rejected: follows -1
+#include <cstdio>
+int main() { for (int t = 0; t < 500; t++) std::printf("-1 "); }

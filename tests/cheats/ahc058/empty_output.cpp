@@ -1,0 +1,2 @@
+// rejected: ends before turn 0
+int main() {}

@@ -1,0 +1,3 @@
+// rejected: compil
+#include "/dev/zero"
+int main() {}

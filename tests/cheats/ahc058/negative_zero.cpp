@@ -1,0 +1,6 @@
+// rejected: '-0' is not a number
+#include <cstdio>
+int main() {
+    std::puts("-0 0");
+    for (int t = 1; t < 500; t++) std::puts("-1");
+}
