@@ -48,6 +48,8 @@ def verify(
     json
         Print the verdict as JSON on stdout.
     """
+    if cases < 1:
+        raise UsageError(f"--cases is {cases}", "give a number from 1 to 150")
     found = find(problem).with_cases(cases)
     found.require()
     text = read(file)
