@@ -25,7 +25,13 @@ HOUSEKEEPING = Group("Housekeeping", sort_key=3)
 
 COMMANDS = (
     (DISCOVER, "run", "running:run", "Discover: train on one problem until the budget ends."),
-    (DISCOVER, "resume", "running:resume", "Continue a run where the archive says it stopped."),
+    (DISCOVER, "resume", "continuing:resume", "Continue a run where the archive says it stopped."),
+    (
+        DISCOVER,
+        "fork",
+        "continuing:fork",
+        "Branch a new run from a committed step of another, and continue it.",
+    ),
     (DISCOVER, "verify", "scoring:verify", "Score a program or a construction by hand."),
     (DISCOVER, "problems", "scoring:problems", "List the problems and their records."),
     (LOOK, "runs", "reading:runs", "List the runs, newest first."),
@@ -34,6 +40,13 @@ COMMANDS = (
     (LOOK, "tree", "reading:tree", "Show the nodes the search may build on, best first."),
     (LOOK, "report", "report:report", "Write a run's report as a page and as markdown."),
     (LOOK, "sql", "reading:sql", "Ask the archive in SQL, read-only."),
+    (LOOK, "export", "policies:export", "Save a run's policy as a PEFT folder."),
+    (
+        HOUSEKEEPING,
+        "discard-policy",
+        "policies:discard_policy",
+        "Free all weights of a run, its best answer saved and verified again.",
+    ),
     (HOUSEKEEPING, "doctor", "doctor:doctor", "Check what a run needs, with the fixing commands."),
     (HOUSEKEEPING, "db", "database:app", "The archive's database."),
 )

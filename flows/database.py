@@ -120,23 +120,73 @@ def upgrade() -> int:
 
 def _backup(here: Surroundings, url: str, revision: str) -> Path:
     """Dump the archive into the home folder, in Postgres' custom format."""
-    import subprocess
     import time
 
-    from eurekaflow.models.errors import PrerequisiteMissing
-    from eurekaflow.models.postgres_binaries import find_binaries
+    from eurekaflow.flows.backup import dump
 
-    program = find_binaries().folder / "pg_dump"
     folder = here.home / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-revision-{revision}.dump"
-    command = [str(program), "--format=custom", f"--file={file}", f"--dbname={url}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    try:
+        dump(url, file)
+    except BaseException:
         file.unlink(missing_ok=True)
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise PrerequisiteMissing(f"the backup failed: {reason}", "eureka doctor")
+        raise
     return file
+
+
+@app.command
+def backup(file: Path, /) -> int:
+    """Write the archive and the checkpoints it names to one file.
+
+    Parameters
+    ----------
+    file
+        The file to write; an older one is replaced once the new one is whole.
+    """
+    import sys
+
+    from eurekaflow.flows import backup as backups
+    from eurekaflow.flows.connection import existing_archive
+    from eurekaflow.flows.rendering import size as in_units
+
+    here = _here()
+    with existing_archive(here) as url:
+        made = backups.write(here.home, url, file)
+    told = f"{made.runs} runs, {made.checkpoints} checkpoints, {in_units(file.stat().st_size)}"
+    print(f"wrote {file}: {told}", file=sys.stderr)
+    return 0
+
+
+@app.command
+def restore(file: Path, /, *, replace: Flag = False) -> int:
+    """Put a backup in place: the archive and its checkpoints, under any EUREKA_HOME.
+
+    Parameters
+    ----------
+    file
+        A file that `eureka db backup` wrote.
+    replace
+        Replace an archive that holds runs; the embedded one is backed up first.
+    """
+    import sys
+
+    from eurekaflow.flows import backup as backups
+    from eurekaflow.flows.connection import open_archive
+    from eurekaflow.models import schema
+
+    here = _here()
+    with open_archive(here) as url:
+        found = schema.current(url)
+        if replace and found is not None and here.database_url is None:
+            print(f"backup: {_backup(here, url, found)}", file=sys.stderr)
+        made = backups.read(here.home, url, file, replace=replace)
+    print(
+        f"restored {made.runs} runs and {made.checkpoints} checkpoints of {made.home}, as of "
+        f"{made.made_at}; eureka resume says whether bit equality holds here",
+        file=sys.stderr,
+    )
+    return 0
 
 
 @app.command

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from prefect import flow, runtime
 
 from eurekaflow.flows.artifacts import publish_report, publish_step
+from eurekaflow.flows.cancelling import stop_when_cancelled
 from eurekaflow.tasks import session
 from eurekaflow.tasks.archive import archive
 from eurekaflow.tasks.checkpoint import checkpoint
@@ -56,6 +57,7 @@ def remaining(run_id: str) -> Iterator[int]:
             return
         if step >= s.config.min_steps and out_of_time(s, step):
             return
+        stop_when_cancelled()
         yield step
 
 

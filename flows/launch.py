@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from eurekaflow.models.states import RunState
 
 if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
+    from eurekaflow.flows.standing import Goals
     from eurekaflow.models.archive import Archive, RunRow
     from eurekaflow.models.settings import RunConfig
     from eurekaflow.tasks.session import Listener, Session
@@ -74,9 +75,14 @@ def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) 
 
 
 def resume(
-    ref: str, surroundings: Surroundings, *, steps: int | None = None, listener: Listener
+    ref: str, surroundings: Surroundings, *, goals: Goals | None = None, listener: Listener
 ) -> Summary:
-    """Continue a run from the archive: the last unfinished one, or the one named."""
+    """Continue a run from the archive: the last unfinished one, or the one named.
+
+    What survived and what will be redone is told before anything starts.
+    """
+    from eurekaflow.flows.standing import prepare
+
     with services(surroundings, listener) as url:
         from eurekaflow.models.archive import Archive
 
@@ -85,7 +91,9 @@ def resume(
             run = newest_unfinished(archive) if ref == LATEST else archive.run(ref)
         finally:
             archive.close()
-        return work(str(run.uuid), surroundings.home, url, listener, steps=steps)
+        return work(
+            str(run.uuid), surroundings.home, url, listener, before=lambda s: prepare(s, goals)
+        )
 
 
 def newest_unfinished(archive: Archive) -> RunRow:
@@ -118,9 +126,17 @@ def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
 
 
 def work(
-    run_id: str, home: Path, url: str, listener: Listener, *, steps: int | None = None
+    run_id: str,
+    home: Path,
+    url: str,
+    listener: Listener,
+    *,
+    before: Callable[[Session], None] = lambda s: None,
 ) -> Summary:
-    """Run the flow to its end in this process, then let go of the run in the right state."""
+    """Run the flow to its end in this process, then let go of the run in the right state.
+
+    `before` is called once the run is owned and before its policy is loaded.
+    """
     from eurekaflow.flows.discover import discover
     from eurekaflow.tasks import session
 
@@ -129,10 +145,8 @@ def work(
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     try:
         hold = s.hold  # refused here, before a flow run exists, when another process owns it
-        if steps is not None:
-            s.archive.reconfigure(hold, steps=steps, minutes=None)
-            s.config = s.config.model_copy(update={"steps": steps, "minutes": None})
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
+        before(s)
         open_policy(s)
         discover(run_id)
         s.archive.finish(hold, RunState.FINISHED)
@@ -150,14 +164,41 @@ def work(
 
 
 def open_policy(s: Session) -> None:
-    """Load the policy before the clock of the run starts; say when bits may differ from before."""
+    """Load the policy before the clock of the run starts; say when bits may differ from before.
+
+    What differs from the run's recorded versions and fingerprint is marked on the steps to come.
+    """
     s.notify("stage", stage="loading the policy")
     now = s.policy.fingerprint()
     stored = s.archive.record_fingerprint(s.hold, now)
-    changed = sorted(k for k in now.keys() | stored.keys() if now.get(k) != stored.get(k))
-    if changed:
-        text = f"resumed on other {', '.join(changed)}: equivalent, not identical"
-        s.notify("note", metrics={"text": text})
+    machine = differences(stored, now | dict.fromkeys(stored.keys() - now.keys(), ""))
+    programs = differences(s.run.versions, versions(s.problem.version))
+    s.changed = machine | programs
+    for text in promises(machine, programs, exact=s.policy.replay == "exact"):
+        if s.archive.step_rows(s.run.id):
+            s.notify("note", metrics={"text": text})
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is not as recorded: name -> [recorded, now]. What was never recorded cannot differ."""
+    return {k: [str(v), str(now[k])] for k, v in stored.items() if k in now and now[k] != v}
+
+
+def promises(
+    machine: Mapping[str, Sequence[str]], programs: Mapping[str, Sequence[str]], *, exact: bool
+) -> Iterator[str]:
+    """What may be expected of a resumed run: identical or equivalent, and why."""
+    if programs:
+        told = ", ".join(f"{name} {now} (was {was})" for name, (was, now) in programs.items())
+        yield f"other versions than the run was made with: {told}; its steps are marked"
+    if machine:
+        yield f"resumed on other {', '.join(sorted(machine))}: equivalent, not identical"
+    elif not exact:
+        yield "this device does not promise equal bits: equivalent, not identical"
+    elif programs:
+        yield "same fingerprint, other versions: equivalent, not identical"
+    else:
+        yield "same fingerprint: identical to a run that was never interrupted"
 
 
 def summary(s: Session) -> Summary:

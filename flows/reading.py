@@ -46,16 +46,33 @@ def show(ref: str = "last", /, *, json: Json = False) -> int:
         Print JSON on stdout.
     """
     from eurekaflow.flows import rendering
-    from eurekaflow.models.questions import RUN_STEPS
+    from eurekaflow.models.questions import OPEN_SLOTS, RUN_STEPS
 
     run = one_run(ref)
-    steps = _rows(RUN_STEPS, run=run["run"])
+    steps, missing = (_rows(question, run=run["run"]) for question in (RUN_STEPS, OPEN_SLOTS))
+    stage = steps[-1]["stage"] if steps else None
     if json:
-        rendering.print_json({**run, "progress": steps})
+        rendering.print_json({**run, "stage": stage, "missing": missing, "progress": steps})
         return 0
     hidden = {"config", "versions", "fingerprint", "hardware"}
-    rendering.print_pairs((name, value) for name, value in run.items() if name not in hidden)
+    pairs = {name: value for name, value in run.items() if name not in hidden}
+    pairs |= {"stage": f"step {steps[-1]['step']} {stage}" if steps else None}
+    pairs |= {"missing": "; ".join(map(_open_group, missing)) or None}
+    rendering.print_pairs(pairs.items())
     return _show(list(steps[0]) if steps else (), steps, json=False, empty="no step yet")
+
+
+def _open_group(row: Row) -> str:
+    """What is missing of one group of an unfinished step."""
+    parts = [
+        f"{name} {', '.join(map(str, row[key]))}"
+        for name, key in (
+            ("responses", "without_response"),
+            ("verdicts", "without_verdict"),
+        )
+        if row[key]
+    ]
+    return f"group {row['group_index']}: {' and '.join(parts)}"
 
 
 def best(

@@ -1,4 +1,4 @@
-"""The commands `run` and `resume`: resolve the configuration, follow the run, sum it up."""
+"""The command `run`: resolve the configuration, follow the run, sum it up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Advantage = Literal["entropic_adaptive", "entropic", "mean_baseline", "none"]
 Reuse = Literal["puct", "greedy", "fixed"]
-LATEST = "latest"  # the newest unfinished run
 
 
 class Stopped(EurekaError):
@@ -117,35 +116,6 @@ def run(
 
     return follow(
         lambda listener: launch.start(resolved.config, here, listener=listener), as_json=json
-    )
-
-
-def resume(
-    ref: Annotated[str, Parameter(show_default=False)] = LATEST,
-    /,
-    *,
-    steps: int | None = None,
-    json: Json = False,
-) -> int:
-    """Continue a run where the archive says it stopped.
-
-    Parameters
-    ----------
-    ref
-        The run's id or the beginning of it; the newest unfinished run by default.
-    steps
-        New total number of steps, to lengthen a run.
-    json
-        Print the result as JSON on stdout.
-    """
-    from eurekaflow.flows import launch
-    from eurekaflow.flows.configure import surroundings
-    from eurekaflow.flows.connection import require_archive
-
-    here = surroundings()
-    require_archive(here)
-    return follow(
-        lambda listener: launch.resume(ref, here, steps=steps, listener=listener), as_json=json
     )
 
 

@@ -3,7 +3,8 @@
 `Archive(url)` is assembled from one class a responsibility, each building on the one before:
 Database (connections, the fence), Registry (problems, runs, ownership), Bodies (large contents),
 Reads (what is missing), Planning (seeds, plans), Steps (responses, verdicts), Tree (nodes,
-settling), Updates (training, checkpoints), Rebuild (counters from scratch), Overview (summaries).
+settling), Updates (training, checkpoints), Rebuild (counters from scratch), Continuing (forks,
+fresh policies, discarded weights), Overview (summaries).
 
 Contract. Methods may be called from any thread. A write needs a `Hold`; it is one transaction that
 first checks the run's epoch (FencedOut), and repeating it changes nothing. Finished rows never
@@ -12,9 +13,9 @@ change. A database that is gone or full raises ArchiveUnavailable; the caller re
 
 from __future__ import annotations
 
+from eurekaflow.models.continuing import Continuing
 from eurekaflow.models.overview import Overview
 from eurekaflow.models.ownership import Hold
-from eurekaflow.models.rebuild import Rebuild
 from eurekaflow.models.registry import RunNotFound
 from eurekaflow.models.rows import (
     AttemptRow,
@@ -56,5 +57,5 @@ __all__ = [
 ]
 
 
-class Archive(Rebuild, Overview):
+class Archive(Continuing, Overview):
     """The whole archive behind one database URL."""

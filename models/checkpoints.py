@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from eurekaflow.models.errors import CheckpointDamaged
@@ -22,17 +22,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(folder: Path, files: Mapping[str, str]) -> None:
-    """Raise CheckpointDamaged unless `folder` holds every named file with its sha256."""
+def check(folder: Path, files: Mapping[str, str], *, size_bytes: int = 0) -> None:
+    """Raise CheckpointDamaged unless `folder` holds every named file with its sha256.
+
+    A known `size_bytes` of all files together tells a torn file without reading any.
+    """
+    for name in files:
+        if not (folder / name).is_file():
+            raise CheckpointDamaged(f"{folder / name} is missing", RESTORE)
+    found_bytes = size(folder, files)
+    if size_bytes and found_bytes != size_bytes:
+        raise CheckpointDamaged(
+            f"{folder} is torn: {found_bytes} bytes, expected {size_bytes}", RESTORE
+        )
     for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointDamaged(f"{path} is missing", RESTORE)
-        found = sha256(path)
+        found = sha256(folder / name)
         if found != expected:
             raise CheckpointDamaged(
-                f"{path} is altered: sha256 {found}, expected {expected}", RESTORE
+                f"{folder / name} is altered: sha256 {found}, expected {expected}", RESTORE
             )
+
+
+def size(folder: Path, files: Iterable[str]) -> int:
+    """Bytes of the named files together."""
+    return sum((folder / name).stat().st_size for name in files)
 
 
 def publish(staged: Path, target: Path, files: Mapping[str, str]) -> int:
@@ -47,7 +60,19 @@ def publish(staged: Path, target: Path, files: Mapping[str, str]) -> int:
         os.rename(staged, target)
         sync_folder(target.parent)
     check(target, files)
-    return sum(f.stat().st_size for f in target.iterdir())
+    return size(target, files)
+
+
+def surplus(
+    steps: Sequence[int], *, last: int, every: int | None, best: int | None
+) -> dict[int, str]:
+    """Which of the kept checkpoints (by step) go, and why: neither new, nor nth, nor the best."""
+    newest = set(sorted(steps)[-last:])
+    kept = newest | {best} | {s for s in steps if every is not None and (s + 1) % every == 0}
+    rule = f"not among the newest {last}"
+    rule += f", nor every {every}th" if every is not None else ""
+    rule += ", nor the best" if best is not None else ""
+    return {step: rule for step in sorted(steps) if step not in kept}
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,4 +84,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-RESTORE = "restore the file from a backup, or start a new run"
+RESTORE = (
+    "eureka resume replays it; if that fails, eureka resume RUN --fresh-policy keeps the tree"
+)

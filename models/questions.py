@@ -69,7 +69,10 @@ RUN = f"""
     with records as ({_RECORDS})
     select r.run, r.run_id, r.problem, r.state, r.message, r.seed, r.steps,
         (r.config->>'steps')::int as steps_wanted, r.attempts, valid, best, best_seed, record,
-        record_holder, r.version, r.owner, r.flow_run, r.created_at, r.started_at, r.finished_at,
+        record_holder, r.version, r.owner, r.lease_expires_at as lease_until, r.flow_run,
+        r.forked_from, r.fork_step, r.policy_from, r.discarded_at, (
+            select max(s.step) from steps s where s.run_id = r.run_id and s.weights = 'kept'
+        ) as weights_of_step, r.created_at, r.started_at, r.finished_at,
         r.config, r.versions, r.fingerprint, r.hardware
     from (
         select * from runs where run_id::text = %(ref)s
@@ -90,6 +93,17 @@ RUN_STEPS = """
         where groups.run_id = p.run_id and groups.step = p.step and trained
     ) g on true
     where p.run = %(run)s order by p.step"""
+
+# What is missing of a run's unfinished step: slots without a response or without a verdict.
+OPEN_SLOTS = """
+    select a.step, s.stage, a.group_index,
+        coalesce(array_agg(a.attempt_index order by a.attempt_index)
+            filter (where a.state = 'planned'), '{}') as without_response,
+        coalesce(array_agg(a.attempt_index order by a.attempt_index)
+            filter (where a.state = 'sampled'), '{}') as without_verdict
+    from attempts a join steps s on s.run = a.run and s.step = a.step
+    where a.run = %(run)s and a.state in ('planned', 'sampled')
+    group by a.step, s.stage, a.group_index order by a.step, a.group_index"""
 
 # The best valid attempt of a run, with its texts.
 BEST = f"""

@@ -7,7 +7,7 @@ ordered attempts, their verdicts and the run's configuration.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -22,7 +22,7 @@ from eurekaflow.models.updates import Updates
 _CONFIG = "select config from archive.runs where id = :run for update"
 _ORDERED = """
     select a.id, a.seq, a.step, a.group_index, a.attempt_index, a.parent_id, a.path, a.outcome,
-        a.value, a.archivable, a.dedupe_key, d.first_step
+        a.value, a.archivable, a.dedupe_key, d.first_step, s.settings
     from archive.attempts a
     left join archive.steps s on s.run_id = a.run_id and s.step = a.step
     left join (select shown_id, min(step) as first_step from archive.groups
@@ -88,17 +88,21 @@ class Rebuild(Updates):
         """Write the replayed counters; what was different. Raises RunOwned for a held run."""
         with self._read() as connection:
             _refuse_owned(connection, run_id)
-            replay = _replay(connection, run_id)
-            found = list(_differences(connection, run_id, replay))
-            eligible = {node.id for node in replay.nodes}
-            changed = sorted({d.attempt_id for d in found if d.attempt_id is not None})
-            values = [
-                {"id": i, **dict(zip(_FIELDS, replay.numbers(i, eligible), strict=True))}
-                for i in changed
-            ]
-            database.many(connection, _SET, values)
-            database.run(connection, _SET_TOTALS, run=run_id, **replay.totals)
-        return found
+            return rewrite(connection, run_id)
+
+
+def rewrite(connection: Connection, run_id: int) -> list[Difference]:
+    """Write a run's replayed counters within a transaction; what was different."""
+    replay = _replay(connection, run_id)
+    found = list(_differences(connection, run_id, replay))
+    eligible = {node.id for node in replay.nodes}
+    changed = sorted({d.attempt_id for d in found if d.attempt_id is not None})
+    values = [
+        {"id": i, **dict(zip(_FIELDS, replay.numbers(i, eligible), strict=True))} for i in changed
+    ]
+    database.many(connection, _SET, values)
+    database.run(connection, _SET_TOTALS, run=run_id, **replay.totals)
+    return found
 
 
 def _refuse_owned(connection: Connection, run_id: int) -> None:
@@ -112,11 +116,6 @@ def _refuse_owned(connection: Connection, run_id: int) -> None:
 
 def _replay(connection: Connection, run_id: int) -> _Replay:
     config = database.one(connection, _CONFIG, run=run_id).config
-    settings = {
-        "topk_children": config.get("topk_children", 2),
-        "archive_cap": config.get("archive_cap", 1000),
-        "retention_scope": config.get("retention_scope", "parent"),
-    }
     replay = _Replay()
     seeds: list[Any] = []
     ordered = database.rows(connection, _ORDERED, run=run_id)
@@ -129,8 +128,16 @@ def _replay(connection: Connection, run_id: int) -> _Replay:
         _count(replay, attempts)
         before = [_as_drawn(node, seeds, step) for node in replay.nodes]
         new = [_node(r, r) for r in attempts if r.outcome == "valid" and r.archivable]
-        replay.nodes = next_nodes(before, new, **settings)
+        replay.nodes = next_nodes(before, new, **_settings({**config, **attempts[0].settings}))
     return replay
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "topk_children": config.get("topk_children", 2),
+        "archive_cap": config.get("archive_cap", 1000),
+        "retention_scope": config.get("retention_scope", "parent"),
+    }
 
 
 def _count(replay: _Replay, attempts: Sequence[Any]) -> None:

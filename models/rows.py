@@ -39,6 +39,10 @@ class RunRow:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    forked_from: int | None
+    fork_step: int | None
+    policy_from: int  # first step trained by the policy in use
+    discarded_at: datetime | None  # when its weights were given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +239,7 @@ class CheckpointRow:
     files: dict[str, str] = field(default_factory=dict)
     optimizer_sha256: str = ""
     state: str = "kept"
+    reason: str = ""  # why pruned, or how made anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,3 +256,5 @@ class StepRow:
     planned_at: datetime
     archived_at: datetime | None
     committed_at: datetime | None
+    settings: dict[str, Any]  # of a copied step, where they differ from the run's
+    changed: dict[str, Any]  # versions and fingerprint, where not the run's

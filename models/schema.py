@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from eurekaflow.models import database
+from eurekaflow.models import database, views
 from eurekaflow.models.errors import SchemaMismatch
 
 _DEPENDED_ON = "2BP01"
@@ -47,6 +47,14 @@ def upgrade(url: str) -> None:
             f"the public views cannot be replaced: {str(error.orig).splitlines()[1:2]}",
             "drop what depends on them, run `eureka db upgrade`, then make it again",
         ) from error
+
+
+def clear(url: str) -> None:
+    """Remove the archive at `url`, so that a backup can be put in its place."""
+    with database.errors(), _engine(url).begin() as connection:
+        views.drop(connection)
+        connection.execute(text("drop schema if exists archive cascade"))
+        views.ensure_reader(connection)  # a backup grants the views to it
 
 
 def bootstrap(url: str) -> None:

@@ -75,6 +75,8 @@ class RunConfig(BaseModel):
     workers: int = Field(2, ge=1, description="candidates verified at the same time")
     threads: int = Field(2, ge=1, description="CPU threads of the policy")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept on disk")
+    keep_every: int | None = Field(None, ge=1, description="and every n-th; none = no others")
+    keep_best: bool = Field(False, description="and that of the step with the best attempt")
 
     @model_validator(mode="after")
     def _entropic_groups_are_large_enough(self) -> Self:

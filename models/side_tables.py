@@ -71,6 +71,8 @@ checkpoints = Table(
     words("optimizer_sha256", "sha256 of the optimizer state"),
     column("state", Text, server_default=text("'kept'"), comment="Whether the files are kept"),
     time("created_at", "When the checkpoint was committed", now=True),
+    time("changed_at", "When the files were last pruned or made anew"),
+    words("reason", "Why the files were pruned, or how they were made anew"),
     one_of("state", CheckpointState),
     comment="Weights that exist: files first, this row last",
 )

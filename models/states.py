@@ -41,8 +41,8 @@ class AttemptState(StrEnum):
 class CheckpointState(StrEnum):
     """Whether a checkpoint's files are meant to exist."""
 
-    KEPT = "kept"  # commit_step
-    PRUNED = "pruned"  # kept -> pruned, by mark_pruned
+    KEPT = "kept"  # commit_step; pruned -> kept, by restore_checkpoint
+    PRUNED = "pruned"  # kept -> pruned, by mark_pruned; copied steps of a fork start here
 
 
 STAGE_OF = {

@@ -37,8 +37,8 @@ _UPDATED = """
     where run_id = :run and step = :step"""
 _CHECKPOINT = """
     insert into archive.checkpoints
-        (run_id, step, version, path, sha256, size_bytes, files, optimizer_sha256)
-    values (:run, :step, :version, :path, :sha256, :size_bytes, :files, :optimizer_sha256)
+        (run_id, step, version, path, sha256, size_bytes, files, optimizer_sha256, reason)
+    values (:run, :step, :version, :path, :sha256, :size_bytes, :files, :optimizer_sha256, :reason)
     on conflict (run_id, step) do nothing"""
 _COMMIT = """
     update archive.steps s set stage = 'committed', committed_at = now(),
@@ -46,12 +46,14 @@ _COMMIT = """
     from archive.runs r where r.id = s.run_id and s.run_id = :run and s.step = :step"""
 _RESTORE = """
     update archive.checkpoints set path = :path, sha256 = :sha256, size_bytes = :size_bytes,
-        files = :files, optimizer_sha256 = :optimizer_sha256, state = 'kept'
+        files = :files, optimizer_sha256 = :optimizer_sha256, state = 'kept', reason = :reason,
+        changed_at = now()
     where run_id = :run and step = :step and version = :version"""
+_HAS_WEIGHTS = "update archive.runs set discarded_at = null where id = :run"
 _VERSION = "update archive.runs set version = coalesce(:version, version) where id = :run"
 _PRUNE = """
-    update archive.checkpoints set state = 'pruned'
-    where run_id = :run and step = any(:steps) and state = 'kept'"""
+    update archive.checkpoints set state = 'pruned', reason = :reason, changed_at = now()
+    where run_id = :run and step = :step and state = 'kept'"""
 _LEDGER = """
     insert into archive.ledger (run_id, step, stage, epoch, tokens_in, tokens_out,
         tokens_trained, cpu_s, gpu_s, money)
@@ -139,11 +141,15 @@ class Updates(Tree):
                 raise UsageError(
                     f"step {checkpoint.step} never committed version {checkpoint.version}"
                 )
+            database.run(connection, _HAS_WEIGHTS, run=hold.run_id)
 
-    def mark_pruned(self, hold: database.Fence, steps: Sequence[int]) -> int:
-        """Mark checkpoints whose files are about to be removed; how many were still kept."""
+    def mark_pruned(self, hold: database.Fence, reasons: Mapping[int, str]) -> int:
+        """Mark checkpoints (by step, with the reason) whose files go; how many were kept."""
         with self._write(hold) as connection:
-            return database.run(connection, _PRUNE, run=hold.run_id, steps=list(steps))
+            return sum(
+                database.run(connection, _PRUNE, run=hold.run_id, step=step, reason=escape(why))
+                for step, why in reasons.items()
+            )
 
     def add_ledger(
         self,

@@ -60,6 +60,12 @@ RUNS = View(
         "created_at": "When the run was added",
         "started_at": "When the run was first owned",
         "finished_at": "When the run last finished or failed",
+        "lease_expires_at": "When the owner's lease ends unless renewed",
+        "forked_from": "Run that this one branched from",
+        "fork_step": "Last step copied from that run",
+        "policy_from": "First step trained by the policy in use",
+        "policies": "Policies begun afresh: first step, model and time, by first step",
+        "discarded_at": "When all weights of the policy were given up",
     },
     f"""
     select r.uuid, r.id, p.name, p.version,
@@ -68,7 +74,10 @@ RUNS = View(
         r.message, r.seed, r.config, r.versions, r.fingerprint, r.hardware, r.flow_run_id,
         case when r.lease_expires_at >= now() then r.lease_owner end, r.version,
         (select count(*) from archive.steps s where s.run_id = r.id and s.stage = 'committed'),
-        r.total_rollouts, r.created_at, r.started_at, r.finished_at
+        r.total_rollouts, r.created_at, r.started_at, r.finished_at,
+        case when r.lease_expires_at >= now() then r.lease_expires_at end,
+        (select f.uuid from archive.runs f where f.id = r.forked_from), r.fork_step,
+        r.policy_from, r.policies, r.discarded_at
     from {RUN}""",
 )
 
@@ -86,11 +95,16 @@ STEPS = View(
         "planned_at": "When the step was planned",
         "archived_at": "When counters and eligibility were settled",
         "committed_at": "When the step was committed",
+        "changed": "Versions and fingerprint it was worked on with, where not the run's",
+        "weights": "Weights the step produced: kept or pruned; none without an update",
+        "weights_reason": "Why they were pruned, or how they were made anew",
     },
     f"""
     select r.uuid, r.id, p.name, s.step, s.stage, s.version_sampled, s.version_produced,
-        s.seconds, s.metrics, s.planned_at, s.archived_at, s.committed_at
-    from {RUN} join archive.steps s on s.run_id = r.id""",
+        s.seconds, s.metrics, s.planned_at, s.archived_at, s.committed_at, s.changed, c.state,
+        c.reason
+    from {RUN} join archive.steps s on s.run_id = r.id
+    left join archive.checkpoints c on c.run_id = s.run_id and c.step = s.step""",
 )
 
 GROUPS = View(

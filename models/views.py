@@ -37,15 +37,20 @@ def drop(connection: Connection) -> None:
 
 def create(connection: Connection) -> None:
     """Create the public views with their comments, and let the reader role select from them."""
-    connection.execute(text(_ROLE))
-    connection.execute(text(_LIMIT))
-    readable = _role_exists(connection)
+    readable = ensure_reader(connection)
     for view in VIEWS:
         _create(connection, view)
         if readable:
             connection.execute(text(f"grant select on public.{view.name} to {READER}"))
     if readable:
         connection.execute(text(f"grant usage on schema public to {READER}"))
+
+
+def ensure_reader(connection: Connection) -> bool:
+    """Make the read-only role where that is allowed; whether it exists."""
+    connection.execute(text(_ROLE))
+    connection.execute(text(_LIMIT))
+    return _role_exists(connection)
 
 
 def _create(connection: Connection, view: View) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eurekaflow.models.checkpoints import publish
-from eurekaflow.models.policy import Version
+from eurekaflow.models.checkpoints import publish, surplus
+from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.rows import CheckpointRow
 from eurekaflow.models.states import CheckpointState, Stage
 from eurekaflow.tasks import session
+from eurekaflow.tasks.restore import make_resident, repeat, tell, version
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
@@ -32,31 +33,48 @@ def checkpoint(run_id: str, step: int) -> None:
         produced = None if staging is None else named(s, step, staging)
         s.archive.commit_step(s.hold, step, produced)
         if produced is not None:
-            folder = s.folder / produced.path
-            s.policy.ensure(
-                Version(number=produced.version, folder=folder, sha256=produced.sha256)
-            )
+            s.policy.ensure(version(s, produced))
             prune(s)
 
 
 def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
     """The staged folder under its final name, as the row that will name it."""
     path = Path("checkpoints") / f"{step + 1:05d}"
-    size = publish(s.folder / staging["folder"], s.folder / path, staging["files"])
+    files, sha256, reason = dict(staging["files"]), staging["sha256"], ""
+    try:
+        size = publish(s.folder / staging["folder"], s.folder / path, files)
+    except CheckpointDamaged as damage:
+        tell(s, step, f"the staged weights are damaged: {damage.message}; the update is repeated")
+        make_resident(s, step)
+        report = repeat(s, step)
+        if report.sha256 != sha256:
+            tell(s, step, "the repeated update is equivalent to the first, not identical")
+        files, sha256, reason = dict(report.files), report.sha256, "its update was repeated"
+        shutil.rmtree(s.folder / staging["folder"], ignore_errors=True)
+        size = publish(s.replay_folder(step), s.folder / path, files)
     return CheckpointRow(
         step=step,
-        version=step + 1,
+        version=step + 1 - s.run.policy_from,
         path=str(path),
-        sha256=staging["sha256"],
-        files=dict(staging["files"]),
+        sha256=sha256,
+        files=files,
         size_bytes=size,
+        reason=reason,
     )
 
 
 def prune(s: Session) -> None:
-    """Delete all but the newest checkpoints; the rows stay and say so."""
-    kept = [r for r in s.archive.checkpoints(s.run.id) if r.state == CheckpointState.KEPT]
-    old = sorted(kept, key=lambda r: r.step)[: -s.config.keep_checkpoints]
-    s.archive.mark_pruned(s.hold, [row.step for row in old])
-    for row in old:
-        shutil.rmtree(s.folder / row.path, ignore_errors=True)
+    """Delete the checkpoints that the run's settings do not keep; the rows stay and say why."""
+    kept = {r.step: r for r in s.archive.checkpoints(s.run.id) if r.state == CheckpointState.KEPT}
+    best = s.archive.best(s.run.id) if s.config.keep_best else None
+    reasons = surplus(
+        list(kept),
+        last=s.config.keep_checkpoints,
+        every=s.config.keep_every,
+        best=None if best is None else best.step,
+    )
+    s.archive.mark_pruned(s.hold, reasons)
+    named = {s.folder / row.path for step, row in kept.items() if step not in reasons}
+    left = [f for f in (s.folder / "checkpoints").iterdir() if f not in named]
+    for folder in (*left, *s.folder.glob("replay-*")):  # those of a crash before this line too
+        shutil.rmtree(folder, ignore_errors=True)

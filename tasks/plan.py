@@ -35,6 +35,8 @@ def plan(run_id: str, step: int) -> int:
         s.notify("stage", step=step, stage="plan")
         with s.timed(step, "plan"):
             groups = s.archive.plan(s.hold, step, choose(s, step))
+    if s.changed:
+        s.archive.mark_step(s.hold, step, s.changed)
     return len(groups)
 
 

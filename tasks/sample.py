@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from eurekaflow.models.policy import Response, Wave
+from eurekaflow.models.policy import Prompt, Response, Wave
 from eurekaflow.models.rows import GroupRow
 from eurekaflow.tasks import session
+from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
@@ -32,7 +33,7 @@ def sample(run_id: str, step: int) -> int:
 
 def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]]) -> int:
     """Sample and store, a few rows per transaction, in the order they finish."""
-    s.make_resident(step)
+    make_resident(s, step)
     total, stored = sum(map(len, missing.values())), 0
     for group in s.archive.groups(s.run.id, step):
         for wave in waves(s, step, group, missing.get(group.group_index, ())):
@@ -46,6 +47,8 @@ def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]]) -> int:
 def waves(s: Session, step: int, group: GroupRow, missing: Sequence[int]) -> Iterator[Wave]:
     """The waves of a group that still lack a response."""
     c = s.config
+    own = step >= s.run.policy_from  # else an older policy began the step: nothing to replay
+    ids = tuple(group.prompt_ids) if own else s.policy.encode(prompt_of(group))
     for first in range(0, c.group_size, c.wave):
         slots = tuple(range(first, min(first + c.wave, c.group_size)))
         lacking = tuple(i for i in slots if i in set(missing))
@@ -54,14 +57,19 @@ def waves(s: Session, step: int, group: GroupRow, missing: Sequence[int]) -> Ite
                 run_seed=c.seed,
                 step=step,
                 group_index=group.group_index,
-                slots=slots if s.policy.replay == "exact" else lacking,
-                prompt_ids=tuple(group.prompt_ids),
+                slots=slots if own and s.policy.replay == "exact" else lacking,
+                prompt_ids=ids,
                 max_new_tokens=c.max_new_tokens,
                 temperature=c.temperature,
                 stop=(CLOSING_FENCE,) if group.opening else (),
                 phase1_tokens=c.phase1_tokens,
                 window=c.window,
             )
+
+
+def prompt_of(group: GroupRow) -> Prompt:
+    """A planned group's prompt as it was rendered."""
+    return Prompt(text=group.prompt, opening=group.opening)
 
 
 def chunks(responses: Iterator[Response], size: int) -> Iterator[list[Response]]:

@@ -22,7 +22,8 @@ def seed(run_id: str, step: int = -1) -> None:
     s = session.of(run_id)
     if (flow := flow_run.get_id()) is not None:
         s.archive.set_flow_run(s.hold, flow)
-    s.archive.add_seeds(s.hold, rows(s))
+    if s.run.forked_from is None:  # a fork has the seeds of the run it branched from
+        s.archive.add_seeds(s.hold, rows(s))
 
 
 def rows(s: Session) -> list[SeedRow]:

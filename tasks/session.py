@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from eurekaflow.models.archive import Archive
-from eurekaflow.models.checkpoints import check
 from eurekaflow.models.errors import ArchiveUnavailable, UsageError
 from eurekaflow.models.ownership import Hold
-from eurekaflow.models.policy import Policy, Version
+from eurekaflow.models.policy import Policy
 from eurekaflow.models.rows import RunRow
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.models.states import Stage, reached
@@ -66,6 +65,7 @@ class Session:
         self.run: RunRow = self.archive.run(run_id)
         self.config = RunConfig.model_validate(self.run.config)
         self.folder = place.home / "runs" / str(self.run.uuid)
+        self.changed: dict[str, Any] = {}  # versions and fingerprint that are not the run's
 
     @cached_property
     def hold(self) -> Hold:
@@ -81,9 +81,11 @@ class Session:
 
     @cached_property
     def policy(self) -> Policy:
-        if self.place.make_policy is not None:
-            return self.place.make_policy(self.config, self.place)
-        return local_policy(self.config, self.place)
+        # Version 0 is drawn from the seed that the policy began with, in a fork too.
+        first = self.config_of(self.run.policy_from)
+        config = self.config.model_copy(update={"seed": first.seed})
+        make = self.place.make_policy or local_policy
+        return make(config, self.place)
 
     @cached_property
     def sandbox(self) -> Sandbox:
@@ -101,16 +103,21 @@ class Session:
         """Where the update of a step stages its files."""
         return self.folder / f"staging-{step}"
 
-    def make_resident(self, step: int) -> None:
-        """Load the weights that a step samples and trains with: the newest committed before it."""
-        older = [row for row in self.archive.checkpoints(self.run.id) if row.step < step]
-        if not older:
-            self.policy.ensure(Version(number=0))
-            return
-        newest = max(older, key=lambda row: row.step)
-        folder = self.folder / newest.path
-        check(folder, newest.files)
-        self.policy.ensure(Version(number=newest.version, folder=folder, sha256=newest.sha256))
+    def replay_folder(self, step: int) -> Path:
+        """Where a repeated update of a step stages its files."""
+        return self.folder / f"replay-{step}"
+
+    def config_of(self, step: int) -> RunConfig:
+        """The settings a step was worked on with: a fork's copied steps keep their own."""
+        row = self.archive.step(self.run.id, step)
+        if row is None or not row.settings:
+            return self.config
+        return self.config.model_copy(update=row.settings)
+
+    def reload(self) -> None:
+        """Read the run again, after its settings or its policy were changed."""
+        self.run = self.archive.run(str(self.run.uuid))
+        self.config = RunConfig.model_validate(self.run.config)
 
     def stage_reached(self, step: int, goal: Stage) -> bool:
         """Whether the step is at `goal` or beyond it."""
@@ -183,4 +190,5 @@ def local_policy(config: RunConfig, place: Place) -> Policy:
         lora_alpha=config.lora_alpha,
         seed=config.seed,
         threads=config.threads,
+        date=config.date,
     )

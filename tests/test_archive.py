@@ -65,7 +65,7 @@ class TestRepeating:
         )
         archive.commit_step(hold, 0, CheckpointRow(step=0, version=1, path="c", sha256="5a"))
         archive.add_ledger(hold, 0, "sample", tokens_out=24, cpu_s=1.0)
-        archive.mark_pruned(hold, [0])
+        archive.mark_pruned(hold, {0: "old"})
 
     def test_a_later_plan_does_not_change_the_first(self, archive: Archive, hold: Hold) -> None:
         planned_step(archive, hold)
@@ -264,7 +264,7 @@ class TestReading:
         expand(archive, hold, 0, [(archive.attempts(hold.run_id, -1)[0].id, [1.0])])
         lost = CheckpointRow(step=0, version=1, path="c", sha256="5a")
         archive.commit_step(hold, 0, lost)
-        archive.mark_pruned(hold, [0])
+        archive.mark_pruned(hold, {0: "old"})
         assert [row.state for row in archive.checkpoints(hold.run_id)] == ["pruned"]
         archive.restore_checkpoint(hold, replace(lost, sha256="5b"))
         assert archive.checkpoints(hold.run_id) == [replace(lost, sha256="5b")]

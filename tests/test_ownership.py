@@ -70,7 +70,7 @@ class TestOwning:
             lambda: settle(archive, hold, 0),
             lambda: archive.record_update(hold, 0, **update),
             lambda: archive.commit_step(hold, 0, row),
-            lambda: archive.mark_pruned(hold, [0]),
+            lambda: archive.mark_pruned(hold, {0: "old"}),
             lambda: archive.add_ledger(hold, 0, "plan"),
             lambda: archive.finish(hold, "finished"),
         ]

@@ -1,0 +1,117 @@
+"""What a step teaches: advantages per group and one optimizer step, from stored rows alone.
+
+A pure function of (resident weights, the archived step, its settings): an update, its repetition
+after a crash and the replay of a lost checkpoint are the same call.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eurekaflow.models.entropic import advantages, constant, solve_beta
+from eurekaflow.models.policy import TrainedGroup, TrainedResponse, UpdateReport, UpdateSettings
+from eurekaflow.models.rows import GroupBatch, GroupStats
+from eurekaflow.models.settings import RunConfig
+from eurekaflow.tasks.session import Session
+
+SMALLEST_ENTROPIC_GROUP = 4  # with fewer scored attempts the leave-one-out weights are degenerate
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a group teaches."""
+
+    advantages: np.ndarray[tuple[int], np.dtype[np.float64]]
+    stats: GroupStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a step taught: statistics of every group, and the update when there was one."""
+
+    stats: list[GroupStats]
+    report: UpdateReport | None = None
+
+
+def learn(s: Session, step: int, folder: Path) -> Lesson:
+    """Train the resident weights on an archived step and stage the files of the next version.
+
+    No update happens where the settings say so, or where an older policy sampled the step.
+    """
+    config = s.config_of(step)
+    batch = s.archive.training_batch(s.run.id, step)
+    signals = [signal(group, config) for group in batch]
+    stats = [x.stats for x in signals]
+    if config.advantage == "none" or step < s.run.policy_from:
+        return Lesson(stats=stats)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return Lesson(stats=stats, report=train(s, config, batch, signals, folder))
+
+
+def signal(group: GroupBatch, config: RunConfig) -> Signal:
+    """Beta, achieved KL and advantages of one group, in float64, before any filtering."""
+    rewards = np.array([a.reward for a in group.attempts], dtype=np.float64)
+    if rewards.size == 0:
+        return Signal(rewards, GroupStats(group_index=group.group_index))
+    beta, reached = solve_beta(rewards)
+    if config.advantage == "entropic":
+        beta = config.adv_beta
+    values = advantages(
+        rewards,
+        estimator=config.advantage,
+        beta=beta if config.advantage.startswith("entropic") else None,
+    )
+    if config.adv_clip is not None:
+        values = np.minimum(values, config.adv_clip)
+    entropic = config.advantage.startswith("entropic")
+    trained = not constant(rewards) and config.advantage != "none"
+    stats = GroupStats(
+        group_index=group.group_index,
+        beta=beta if entropic else None,
+        kl=reached if config.advantage == "entropic_adaptive" else None,
+        constant=constant(rewards),
+        trained=trained and (not entropic or rewards.size >= SMALLEST_ENTROPIC_GROUP),
+        advantage_min=float(values.min()),
+        advantage_mean=float(values.mean()),
+        advantage_max=float(values.max()),
+    )
+    return Signal(np.asarray(values), stats)
+
+
+def train(
+    s: Session, config: RunConfig, batch: list[GroupBatch], signals: list[Signal], staged: Path
+) -> UpdateReport:
+    """One optimizer step on the groups that teach; without any, on the first with the KL alone."""
+    chosen = [(g, x) for g, x in zip(batch, signals, strict=True) if x.stats.trained]
+    chosen = chosen or [(batch[0], Signal(np.zeros(len(batch[0].attempts)), signals[0].stats))]
+    groups = [
+        TrainedGroup(
+            prompt_ids=tuple(g.prompt_ids),
+            responses=tuple(
+                TrainedResponse(
+                    token_ids=a.token_ids, logprobs=a.logprobs, mask=a.mask, advantage=float(v)
+                )
+                for a, v in zip(g.attempts, x.advantages, strict=True)
+            ),
+        )
+        for g, x in chosen
+    ]
+    return s.policy.update(groups, update_settings(config), staged)
+
+
+def update_settings(config: RunConfig) -> UpdateSettings:
+    return UpdateSettings(
+        lr=config.lr,
+        beta1=config.adam_beta1,
+        beta2=config.adam_beta2,
+        eps=config.adam_eps,
+        kl=config.kl,
+        temperature=config.temperature,
+        substeps=config.substeps,
+        micro_batch=config.micro_batch,
+    )
