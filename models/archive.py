@@ -3,7 +3,8 @@
 `Archive(url)` is assembled from one class a responsibility, each building on the one before:
 Database (connections, the fence), Registry (problems, runs, ownership), Bodies (large contents),
 Reads (what is missing), Planning (seeds, plans), Steps (responses, verdicts), Tree (nodes,
-settling), Updates (training, checkpoints), Rebuild (counters from scratch), Overview (summaries).
+settling), Updates (training, checkpoints), Rebuild (counters from scratch), Overview (summaries),
+Pruning (saving space).
 
 Contract. Methods may be called from any thread. A write needs a `Hold`; it is one transaction that
 first checks the run's epoch (FencedOut), and repeating it changes nothing. Finished rows never
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from eurekaflow.models.overview import Overview
 from eurekaflow.models.ownership import Hold
+from eurekaflow.models.pruning import Pruning
 from eurekaflow.models.rebuild import Rebuild
 from eurekaflow.models.registry import RunNotFound
 from eurekaflow.models.rows import (
@@ -56,5 +58,5 @@ __all__ = [
 ]
 
 
-class Archive(Rebuild, Overview):
+class Archive(Rebuild, Overview, Pruning):
     """The whole archive behind one database URL."""
