@@ -39,8 +39,8 @@ COMMANDS = (
     (LOOK, "best", "reading:best", "Show a run's best attempt, or write its program."),
     (LOOK, "tree", "reading:tree", "Show the nodes the search may build on, best first."),
     (LOOK, "report", "report:report", "Write a run's report as a page and as markdown."),
-    (LOOK, "sql", "reading:sql", "Ask the archive in SQL, read-only."),
-    (LOOK, "export", "policies:export", "Save a run's policy as a PEFT folder."),
+    (LOOK, "sql", "querying:sql", "Ask the archive in SQL, read-only."),
+    (LOOK, "export", "export:export", "Write a run to files: parquet, CSV, JSON lines or SQLite."),
     (
         HOUSEKEEPING,
         "discard-policy",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
 
 app = App(name="db", help="The archive's database.")
+app.command("eurekaflow.flows.exposing:expose", help="Open a TCP port for readers, or close it.")
+app.command("eurekaflow.flows.sizes:size", help="How large the archive is, and how it grows.")
+app.command("eurekaflow.flows.sizes:prune", help="Drop tokens and texts of old steps.")
 
 
 @app.command
@@ -38,9 +41,11 @@ def stop(*, force: Flag = False) -> int:
     """
     import sys
 
+    from eurekaflow.flows.exposing import require_embedded
     from eurekaflow.flows.services import stop_services
 
-    here = _embedded("stop")
+    here = _here()
+    require_embedded(here, "stop")
     stopped = stop_services(here.home, force=force)
     print("stopped" if stopped else "was not running", file=sys.stderr)
     return 0
@@ -68,6 +73,7 @@ def status(*, json: Json = False) -> int:
 def _status(here: Surroundings) -> dict[str, object]:
     from eurekaflow.flows.services import prefect_status
     from eurekaflow.models import postgres
+    from eurekaflow.models.exposure import exposure
 
     prefect = prefect_status(here.home)
     about: dict[str, object] = {
@@ -77,6 +83,7 @@ def _status(here: Surroundings) -> dict[str, object]:
     if here.database_url is not None:
         return {**about, "state": "your own server (EUREKA_DATABASE_URL)"}
     found = postgres.status(here.home)
+    exposed = exposure(here.home)
     return {
         **about,
         "state": found.state,
@@ -84,16 +91,25 @@ def _status(here: Surroundings) -> dict[str, object]:
         "data": str(found.data or ""),
         "pid": str(found.pid or ""),
         "used by": ", ".join(map(str, found.users)),
+        "exposed": f"127.0.0.1:{exposed.port}" if exposed else "",
     }
 
 
 @app.command(name="url")
-def print_url() -> int:
-    """Print the archive's URL, for psql and other clients; starts nothing."""
+def print_url(*, reader: Flag = False) -> int:
+    """Print the archive's URL, for psql and other clients; starts nothing.
+
+    Parameters
+    ----------
+    reader
+        As the role that may read the public views and nothing else.
+    """
     from eurekaflow.models import postgres
+    from eurekaflow.models.reader import reader_url
 
     here = _here()
-    print(here.database_url or postgres.url(here.home))
+    url = here.database_url or postgres.url(here.home)
+    print(reader_url(url) if reader else url)
     return 0
 
 
@@ -190,30 +206,6 @@ def restore(file: Path, /, *, replace: Flag = False) -> int:
 
 
 @app.command
-def size(*, json: Json = False) -> int:
-    """How large the archive's tables are, and what is stored beside it.
-
-    Parameters
-    ----------
-    json
-        Print JSON on stdout.
-    """
-    from eurekaflow.flows import rendering
-    from eurekaflow.flows.connection import open_archive
-    from eurekaflow.models.questions import TABLE_SIZES, ask
-
-    here = _here()
-    with open_archive(here) as url:
-        columns, rows = ask(url, TABLE_SIZES)
-    if json:
-        rendering.print_json(rendering.records(columns, rows))
-    else:
-        shown = [(name, int(count), rendering.size(size)) for name, count, size in rows]
-        rendering.print_table(("table", "rows, about", "size"), shown)
-    return 0
-
-
-@app.command
 def rebuild(ref: str, /) -> int:
     """Recompute a run's tree counters from its attempts.
 
@@ -242,16 +234,3 @@ def _here() -> Surroundings:
     from eurekaflow.flows.configure import surroundings
 
     return surroundings()
-
-
-def _embedded(verb: str) -> Surroundings:
-    """The surroundings, if the server is ours to `verb`. Raises UsageError."""
-    from eurekaflow.models.errors import UsageError
-
-    here = _here()
-    if here.database_url is not None:
-        raise UsageError(
-            f"EUREKA_DATABASE_URL names a server of your own; it is not ours to {verb}",
-            f"{verb} it with its own tools, or unset EUREKA_DATABASE_URL",
-        )
-    return here

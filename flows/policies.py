@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 CLOSE = 1e-6  # relative; by how much a construction's value may differ when verified again
 
 
-def export(ref: str = "last", /, *, adapter: Path) -> int:
-    """Save a run's policy as a PEFT folder.
-
-    Parameters
-    ----------
-    ref
-        The run's id or the beginning of it; the newest run by default.
-    adapter
-        A new folder for the adapter; `peft.PeftModel.from_pretrained` opens it.
-    """
-    print(f"wrote {export_adapter(ref, adapter)}", file=sys.stderr)
-    return 0
-
-
 def export_adapter(run: str, folder: Path) -> Path:
     """Write the newest weights of `run` into `folder` as PEFT reads them; returns the folder.
 

@@ -1,4 +1,4 @@
-"""The commands that look at runs: `runs`, `show`, `best`, `tree`, `sql`. They change nothing."""
+"""The commands that look at runs: `runs`, `show`, `best`, `tree`. They change nothing."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def best(
     program
         Print the program alone on stdout.
     out
-        Write the program to this file, or the construction when its name ends in .json.
+        Write the program to this file, or the construction when its name ends in .json, with
+        where it is from and how to measure it again: as a comment, or in a file beside it.
     json
         Print JSON on stdout.
     """
@@ -105,7 +106,7 @@ def best(
         raise UsageError(f"run {run['run']} has no valid attempt yet", f"eureka show {ref}")
     attempt = found[0]
     if out is not None:
-        return _write(attempt, out)
+        return _write(attempt, run, out)
     if program:
         print(attempt["program"] or "")
     elif json:
@@ -117,22 +118,16 @@ def best(
     return 0
 
 
-def _write(attempt: Row, out: Path) -> int:
-    """Write the program, or the construction as JSON that `eureka verify` reads."""
-    import json
+def _write(attempt: Row, run: Row, out: Path) -> int:
+    """Write the program or the construction with its provenance."""
     import sys
 
-    if out.suffix == ".json":
-        if attempt["construction"] is None:
-            raise UsageError("the best attempt has no construction", "give --out FILE.py")
-        content = json.dumps(attempt["construction"])
-    else:
-        content = attempt["program"] or ""
-    try:
-        out.write_text(content + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error}", "choose another file") from None
-    print(f"wrote {out}", file=sys.stderr)
+    from eurekaflow.flows.provenance import write
+    from eurekaflow.models.questions import CLAIM
+
+    claims = _rows(CLAIM, attempt=attempt["attempt"])
+    files = write(attempt, run, claims[0] if claims else None, out)
+    print(f"wrote {' and '.join(map(str, files))}", file=sys.stderr)
     return 0
 
 
@@ -152,45 +147,6 @@ def tree(ref: str = "last", /, *, limit: int = 20, json: Json = False) -> int:
 
     found = _rows(TREE, run=one_run(ref)["run"], limit=limit)
     return _show(list(found[0]) if found else (), found, json=json, empty="no node yet")
-
-
-def sql(statement: str, /, *, json: Json = False, csv: Flag = False, timeout: float = 30.0) -> int:
-    """Ask the archive in SQL, read-only.
-
-    Parameters
-    ----------
-    statement
-        One statement over the public views; `-` reads it from standard input.
-    json
-        Print JSON on stdout.
-    csv
-        Print CSV on stdout.
-    timeout
-        Seconds after which the query is given up.
-    """
-    import sys
-
-    from eurekaflow.flows import rendering
-    from eurekaflow.flows.configure import surroundings
-    from eurekaflow.flows.connection import existing_archive
-    from eurekaflow.models.archive import Archive
-
-    if json and csv:
-        raise UsageError("--json and --csv exclude each other", "give one of them")
-    text = sys.stdin.read() if statement == "-" else statement
-    with existing_archive(surroundings()) as url:
-        archive = Archive(url)
-        try:
-            columns, rows = archive.query(text, timeout_s=timeout)
-        finally:
-            archive.close()
-    if json:
-        rendering.print_json(rendering.records(columns, rows))
-    elif csv:
-        rendering.print_csv(columns, rows)
-    else:
-        rendering.print_table(columns, rows, empty="no rows")
-    return 0
 
 
 def _rows(question: str, **values: object) -> list[Row]:

@@ -17,6 +17,8 @@ from eurekaflow.models.columns import SCHEMA
 def migrate(connection: Connection) -> None:
     """Bring tables and views up to the target revision within the connection's transaction."""
     connection.execute(text("select pg_advisory_xact_lock(hashtext('eurekaflow.schema'))"))
+    patience_ms = round(1000 * context.config.attributes.get("patience_s", 30))
+    connection.execute(text(f"set local lock_timeout = {patience_ms}"))
     connection.execute(text(f"create schema if not exists {SCHEMA}"))
     context.configure(
         connection=connection,

@@ -4,7 +4,7 @@
 Database (connections, the fence), Registry (problems, runs, ownership), Bodies (large contents),
 Reads (what is missing), Planning (seeds, plans), Steps (responses, verdicts), Tree (nodes,
 settling), Updates (training, checkpoints), Rebuild (counters from scratch), Continuing (forks,
-fresh policies, discarded weights), Overview (summaries).
+fresh policies, discarded weights), Overview (summaries), Pruning (saving space).
 
 Contract. Methods may be called from any thread. A write needs a `Hold`; it is one transaction that
 first checks the run's epoch (FencedOut), and repeating it changes nothing. Finished rows never
@@ -16,6 +16,7 @@ from __future__ import annotations
 from eurekaflow.models.continuing import Continuing
 from eurekaflow.models.overview import Overview
 from eurekaflow.models.ownership import Hold
+from eurekaflow.models.pruning import Pruning
 from eurekaflow.models.registry import RunNotFound
 from eurekaflow.models.rows import (
     AttemptRow,
@@ -57,5 +58,5 @@ __all__ = [
 ]
 
 
-class Archive(Continuing, Overview):
+class Archive(Continuing, Overview, Pruning):
     """The whole archive behind one database URL."""

@@ -14,11 +14,14 @@ from eurekaflow.models.rows import Construction
 from eurekaflow.models.text import escape, unescape
 
 _PUT = """
-    insert into archive.bodies (hash, kind, content, numbers)
-    values (:hash, :kind, :content, :numbers) on conflict (hash) do nothing"""
+    insert into archive.bodies as b (hash, kind, content, numbers, program)
+    values (:hash, :kind, :content, :numbers, :program)
+    on conflict (hash) do update set content = excluded.content, numbers = excluded.numbers,
+        program = b.program or excluded.program, pruned_at = null
+        where b.pruned_at is not null or (excluded.program and not b.program)"""
 _NUMBERS = """
     select b.numbers from archive.attempts a join archive.bodies b on b.hash = a.construction_hash
-    where a.id = %s"""
+    where a.id = %s and b.pruned_at is null"""
 
 
 class Contents:
@@ -27,14 +30,20 @@ class Contents:
     def __init__(self) -> None:
         self._rows: dict[bytes, dict[str, Any]] = {}
 
-    def text(self, text: str | None) -> bytes | None:
+    def text(self, text: str | None, *, program: bool = False) -> bytes | None:
         """The hash under which `text` will be stored; None for no text."""
         if not text:
             return None
         stored = escape(text)
         key = arrays.text_hash(stored)
-        self._rows[key] = {"hash": key, "kind": "text", "content": stored, "numbers": None}
+        row = _row(key, "text", content=stored)
+        row["program"] = program or self._rows.get(key, row)["program"]
+        self._rows[key] = row
         return key
+
+    def program(self, text: str | None) -> bytes | None:
+        """Like `text`, for a program: one that text search finds."""
+        return self.text(text, program=True)
 
     def construction(self, array: Construction | None) -> bytes | None:
         """The hash under which a construction will be stored; None for none."""
@@ -42,12 +51,18 @@ class Contents:
             return None
         exact = np.ascontiguousarray(array, dtype=np.float64)
         key = arrays.array_hash(exact)
-        self._rows[key] = {"hash": key, "kind": "construction", "content": None, "numbers": exact}
+        self._rows[key] = _row(key, "construction", numbers=exact)
         return key
 
     def write(self, connection: Connection) -> None:
         """Insert what is not there yet."""
         database.many(connection, _PUT, [self._rows[key] for key in sorted(self._rows)])
+
+
+def _row(
+    key: bytes, kind: str, *, content: str | None = None, numbers: Construction | None = None
+) -> dict[str, Any]:
+    return {"hash": key, "kind": kind, "content": content, "numbers": numbers, "program": False}
 
 
 def read_texts(connection: Connection, hashes: Iterable[bytes | None]) -> dict[bytes, str]:
@@ -81,7 +96,8 @@ class Bodies(Database):
 
     def _text(self, attempt_id: int, column: str) -> str | None:
         sql = f"""select b.content from archive.attempts a
-            join archive.bodies b on b.hash = a.{column} where a.id = :id"""
+            join archive.bodies b on b.hash = a.{column}
+            where a.id = :id and b.pruned_at is null"""
         with self._read() as connection:
             row = database.first(connection, sql, id=attempt_id)
         return None if row is None else unescape(row.content)

@@ -109,7 +109,7 @@ def _seed_values(run_id: int, seq: int, seed: SeedRow, contents: Contents) -> di
         "value": float(seed.value),
         "eligible": seed.draw == 0,
         "dedupe": arrays.dedupe_key(seed.construction, seed.program),
-        "program": contents.text(seed.program),
+        "program": contents.program(seed.program),
         "construction": contents.construction(seed.construction),
     }
 

@@ -22,6 +22,7 @@ from urllib.parse import quote
 from eurekaflow.models.daemons import Account, service_account
 from eurekaflow.models.errors import PrerequisiteMissing
 from eurekaflow.models.postgres_binaries import try_as
+from eurekaflow.models.postgres_network import network_settings
 
 SHARED_ROOT = Path("/var/lib/eurekaflow")
 # libpq splits `host` at commas, SQLAlchemy at colons.
@@ -36,15 +37,14 @@ SETTINGS = """\
 data_directory = '{data}'
 hba_file = '{data}/pg_hba.conf'
 ident_file = '{data}/pg_ident.conf'
-listen_addresses = ''
 unix_socket_directories = '.'
 unix_socket_permissions = 0700
-port = 5432
 cluster_name = 'eurekaflow'
 max_connections = 60
 shared_buffers = 128MB
 work_mem = 16MB
 maintenance_work_mem = 64MB
+random_page_cost = 1.1
 fsync = on
 full_page_writes = on
 synchronous_commit = on
@@ -164,7 +164,7 @@ def write_settings(place: Place) -> Path:
     )
     draft = path.with_suffix(".new")
     quoted = str(place.data).replace("\\", "\\\\").replace("'", "''")
-    draft.write_text(SETTINGS.format(data=quoted))
+    draft.write_text(SETTINGS.format(data=quoted) + network_settings(place.folder, path))
     draft.chmod(0o644)
     draft.replace(path)
     return path

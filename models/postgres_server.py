@@ -39,6 +39,7 @@ from eurekaflow.models.postgres_files import (
     socket_folder,
     write_settings,
 )
+from eurekaflow.models.postgres_network import clear_sockets, link_socket
 
 Progress = Callable[[str], None]
 START_ATTEMPTS = 3
@@ -193,9 +194,10 @@ def _spawn_postmaster(
     place: Place, binaries: Binaries, account: Account | None, lock: FileLock
 ) -> None:
     # Safe only under the run lock: these files are Postgres' own guard against two servers.
-    for name in ("postmaster.pid", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
-        (place.data / name).unlink(missing_ok=True)
+    (place.data / "postmaster.pid").unlink(missing_ok=True)
+    clear_sockets(place.data)
     settings = write_settings(place)
+    link_socket(place.data, settings)
     arguments = ["-D", str(place.data), "-c", f"config_file={settings}"]
     spawn(
         [str(binaries.folder / "postgres"), *arguments],

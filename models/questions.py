@@ -67,7 +67,7 @@ RUNS = f"""
 # The runs that a reference names: `last`, a number, a uuid or the beginning of one.
 RUN = f"""
     with records as ({_RECORDS})
-    select r.run, r.run_id, r.problem, r.state, r.message, r.seed, r.steps,
+    select r.run, r.run_id, r.problem, r.problem_version, r.state, r.message, r.seed, r.steps,
         (r.config->>'steps')::int as steps_wanted, r.attempts, valid, best, best_seed, record,
         record_holder, r.version, r.owner, r.lease_expires_at as lease_until, r.flow_run,
         r.forked_from, r.fork_step, r.policy_from, r.discarded_at, (
@@ -116,6 +116,11 @@ BEST = f"""
     join attempt_bodies t on t.run_id = b.run_id and t.attempt = b.attempt
     left join records on records.problem = b.problem"""
 
+# How an attempt was last measured again, exactly where it was.
+CLAIM = """
+    select * from claims where attempt = %(attempt)s
+    order by mode = 'exact' desc, measured_at desc limit 1"""
+
 # The nodes that the search may build on, in the order of choice.
 TREE = """
     select rank, attempt, step, depth, score, visits, best_child, q, prior, bonus, puct
@@ -128,3 +133,26 @@ TABLE_SIZES = """
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where n.nspname = 'archive' and c.relkind = 'r'
     order by bytes desc"""
+
+# What an attempt takes, all tables and indexes together, and what the runs that go on will add:
+# a step is forecast to hold as many attempts as the run's newest complete step.
+GROWTH = """
+    with total as (
+        select sum(pg_total_relation_size(c.oid)) as bytes
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'archive' and c.relkind = 'r'
+    ), counted as (
+        select sum(attempts) as attempts from runs
+    ), recent as (
+        select r.run, r.problem, r.state, r.steps, (r.config->>'steps')::bigint as wanted,
+            (select sum(group_size) from groups g where g.run_id = r.run_id
+                and g.step = (select max(step) from groups where run_id = r.run_id)) as a_step
+        from runs r where r.state not in ('finished', 'failed') order by r.run_id desc limit 20
+    )
+    select (bytes / nullif(attempts, 0))::float8 as bytes_per_attempt, run, problem,
+        a_step::bigint as attempts_per_step,
+        (a_step * bytes / nullif(attempts, 0))::float8 as bytes_per_step,
+        greatest(wanted - steps, 0) as steps_left,
+        (a_step * greatest(wanted - steps, 0) * bytes / nullif(attempts, 0))::float8
+            as bytes_to_come
+    from total cross join counted left join recent on true"""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Connection, Row
 
-from eurekaflow.models import database
+from eurekaflow.models import database, reader
 from eurekaflow.models.bodies import Bodies, read_texts
-from eurekaflow.models.errors import UsageError
+from eurekaflow.models.errors import PrerequisiteMissing, UsageError
+from eurekaflow.models.reader import Params
 from eurekaflow.models.registry import Registry
 from eurekaflow.models.rows import AttemptRow, GroupRow, Pending, Progress, StepRow
 from eurekaflow.models.text import unescape
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _GROUPS = """
     select g.*, g.parent_visits as visits, g.parent_q as q, g.parent_prior as prior,
@@ -37,8 +40,6 @@ _BEST = """
 _STEPS = "select * from archive.steps where run_id = :run order by step"
 _ATTEMPTS = """
     select * from archive.attempts where run_id = :run and step = :step order by seq"""
-READER = "eureka_reader"
-_GONE = ("08", "53", "57", "58")  # connection, resources, operator, system: not the statement
 
 
 class Reads(Registry, Bodies):
@@ -125,7 +126,7 @@ class Reads(Registry, Bodies):
         self,
         sql: str,
         *,
-        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        params: Params = None,
         timeout_s: float = 30,
         as_reader: bool = True,
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -134,33 +135,22 @@ class Reads(Registry, Bodies):
         Runs as the reader role when it exists, who sees the public views alone. Raises UsageError
         with Postgres' message for a statement that is wrong, writes, or takes too long.
         """
-        with database.errors(), self._single.connect() as connection:
-            raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-            try:
-                with raw.transaction(), raw.cursor() as cursor:
-                    _restrict(cursor, timeout_s, as_reader=as_reader)
-                    cursor.execute(sql, params, prepare=True)  # prepared: one statement only
-                    names = [column.name for column in cursor.description or ()]
-                    return names, cursor.fetchall() if names else []
-            except psycopg.errors.QueryCanceled as error:
-                raise UsageError(
-                    f"the query took longer than {timeout_s:g} s", "narrow it, or raise the limit"
-                ) from error
-            except psycopg.Error as error:
-                if (error.sqlstate or _GONE[0])[:2] in _GONE:
-                    raise
-                raise UsageError(f"the query failed: {str(error).strip()}") from error
+        return reader.query(self.url, sql, params, timeout_s=timeout_s, as_reader=as_reader)
 
+    def dataframe(self, sql: str, *, params: Params = None, timeout_s: float = 30) -> DataFrame:
+        """The rows of one statement as a pandas DataFrame, asked like `query`.
 
-def _restrict(cursor: psycopg.Cursor[Any], timeout_s: float, *, as_reader: bool) -> None:
-    cursor.execute("set transaction read only")
-    milliseconds = str(max(1, round(timeout_s * 1000)))
-    cursor.execute("select set_config('statement_timeout', %s, true)", (milliseconds,))
-    known = cursor.execute(
-        "select pg_has_role(oid, 'member') from pg_roles where rolname = %s", (READER,)
-    ).fetchone()
-    if as_reader and known is not None and known[0]:
-        cursor.execute("set local role eureka_reader")
+        Raises PrerequisiteMissing where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise PrerequisiteMissing(
+                "a data frame needs pandas, which is not installed",
+                "pip install 'eurekaflow[dataframe]'",
+            ) from None
+        columns, rows = self.query(sql, params=params, timeout_s=timeout_s)
+        return pandas.DataFrame(rows, columns=columns)
 
 
 def _missing(connection: Connection, *, run: int, step: int) -> dict[int, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from eurekaflow.models import database, views
-from eurekaflow.models.errors import SchemaMismatch
+from eurekaflow.models.errors import ArchiveUnavailable, SchemaMismatch
 
 _DEPENDED_ON = "2BP01"
 
@@ -29,17 +29,26 @@ def current(url: str) -> str | None:
         return _revision(connection)
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str, *, patience_s: float = 30) -> None:
     """Bring the archive at `url` to this program's revision, in one transaction.
 
-    Raises SchemaMismatch for a newer archive, or when somebody's own views are built on ours.
+    Raises SchemaMismatch for a newer archive, when somebody's own views are built on ours, or
+    when a session that reads the views does not end within `patience_s` seconds.
     """
     check_newer(current(url))
     config = _config()
+    config.attributes["patience_s"] = patience_s
     try:
         with database.errors(), _engine(url).begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except ArchiveUnavailable as error:
+        if "lock timeout" not in error.message:
+            raise
+        raise SchemaMismatch(
+            f"somebody has been reading the archive for more than {patience_s:g} s",
+            "end that session (select pid, query from pg_stat_activity), then: eureka db upgrade",
+        ) from error
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", "") != _DEPENDED_ON:
             raise

@@ -8,6 +8,7 @@ from sqlalchemy import (
     CheckConstraint,
     Double,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     Table,
@@ -21,6 +22,7 @@ from eurekaflow.models.columns import (
     column,
     count,
     document,
+    flag,
     identity,
     metadata,
     one_of,
@@ -37,9 +39,20 @@ bodies = Table(
     column("kind", Text, comment="text or construction"),
     column("content", Text, nullable=True, comment="Text; NUL and surrogates as \\u{hex}"),
     column("numbers", ARRAY(Double), nullable=True, comment="Construction, 1-D or 2-D"),
+    flag("program", "Whether it is a program: what text search looks through"),
+    time("pruned_at", "When the content was dropped; the hash stays"),
     one_of("kind", ("text", "construction")),
-    CheckConstraint("(content is null) <> (numbers is null)", name="one_content"),
+    CheckConstraint(
+        "pruned_at is not null or (content is null) <> (numbers is null)", name="one_content"
+    ),
     comment="Large objects, each stored once: prompts, responses, programs, stdout, constructions",
+)
+Index(
+    "bodies_program_text",
+    bodies.c.content,
+    postgresql_using="gin",
+    postgresql_ops={"content": "gin_trgm_ops"},
+    postgresql_where=bodies.c.program,
 )
 
 tokens = Table(
@@ -110,4 +123,19 @@ ledger = Table(
     UniqueConstraint("run_id", "step", "stage", "epoch"),
     one_of("stage", tuple(STAGE_OF)),
     comment="Spend per stage and owner",
+)
+
+prunings = Table(
+    "prunings",
+    metadata,
+    identity(),
+    run(),
+    document("policy", "What was asked for"),
+    column("until_step", Integer, comment="Last step whose contents were dropped"),
+    column("tokens_until", Integer, comment="Last step whose tokens were dropped, -1 for none"),
+    count("tokens", "Attempts whose tokens were dropped"),
+    count("bodies", "Contents that were dropped"),
+    count("bytes", "Bytes they took, as stored"),
+    time("pruned_at", "When it was done", now=True),
+    comment="What was dropped of a run: tokens and contents, never attempts",
 )

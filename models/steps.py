@@ -177,7 +177,7 @@ def _verdict_values(verdict: VerdictRow, contents: Contents) -> dict[str, Any]:
         "message": escape(verdict.message),
         "archivable": verdict.archivable and verdict.outcome == "valid",
         "dedupe": key,
-        "program": contents.text(verdict.program),
+        "program": contents.program(verdict.program),
         "construction": contents.construction(verdict.construction),
         "stdout": contents.text(verdict.stdout),
         "metrics": jsonb(verdict.metrics),

@@ -236,3 +236,10 @@ Index(
     postgresql_where=text("state in ('planned', 'sampled')"),
 )
 Index("attempts_parent", attempts.c.parent_id)
+Index(
+    "attempts_program",
+    attempts.c.program_hash,
+    attempts.c.run_id,
+    postgresql_include=["id"],
+    postgresql_where=attempts.c.program_hash.is_not(None),
+)

@@ -66,6 +66,10 @@ RUNS = View(
         "policy_from": "First step trained by the policy in use",
         "policies": "Policies begun afresh: first step, model and time, by first step",
         "discarded_at": "When all weights of the policy were given up",
+        "best_attempt": "The valid attempt of the highest value, the earliest among equals",
+        "best_value": "Its value",
+        "best_score": "Its score",
+        "best_step": "Step in which it was found",
     },
     f"""
     select r.uuid, r.id, p.name, p.version,
@@ -77,8 +81,12 @@ RUNS = View(
         r.total_rollouts, r.created_at, r.started_at, r.finished_at,
         case when r.lease_expires_at >= now() then r.lease_expires_at end,
         (select f.uuid from archive.runs f where f.id = r.forked_from), r.fork_step,
-        r.policy_from, r.policies, r.discarded_at
-    from {RUN}""",
+        r.policy_from, r.policies, r.discarded_at, best.id, best.value,
+        {score("best.value")}, best.step
+    from {RUN} left join lateral (
+        select a.id, a.value, a.step from archive.attempts a
+        where a.run_id = r.id and a.outcome = 'valid' order by a.value desc, a.seq limit 1
+    ) best on true""",
 )
 
 STEPS = View(
@@ -171,18 +179,22 @@ ATTEMPTS = View(
         "planned_at": "When the slot was reserved",
         "sampled_at": "When the response was stored",
         "verified_at": "When the verdict was stored",
+        "program_hash": "Hash of the program; equal programs have equal hashes",
+        "construction_hash": "Hash of the construction",
     },
     f"""
     select r.uuid, r.id, p.name, a.step, a.group_index, a.attempt_index, a.id, a.seq, a.parent_id,
         cardinality(a.path), a.state, a.outcome, a.value, {score("a.value")}, a.reward, a.message,
         a.eligible, {VISITS}, a.best_child, a.finish, a.forced, a.response_tokens, a.metrics,
-        a.queue_s, a.run_s, a.cpu_s, a.worker, a.planned_at, a.sampled_at, a.verified_at
+        a.queue_s, a.run_s, a.cpu_s, a.worker, a.planned_at, a.sampled_at, a.verified_at,
+        a.program_hash, a.construction_hash
     from {RUN} join archive.attempts a on a.run_id = r.id""",
 )
 
 ATTEMPT_BODIES = View(
     "attempt_bodies",
-    "The texts and the construction of every attempt; NUL and invalid bytes read as \\u{hex}",
+    "The texts and the construction of every attempt, none where they were pruned; NUL and "
+    "invalid bytes read as \\u{hex}",
     {
         **OF_RUN,
         **OF_SLOT,

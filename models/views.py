@@ -3,18 +3,19 @@
 A view is its select, a comment, and one comment per column; `create` puts them in place, grants
 them to the read-only role `eureka_reader` and checks nothing else. Names and columns are API: add
 columns at the end, remove none. Views run with their owner's rights, so the tables stay private.
-The selects are in view_definitions.py and view_summaries.py.
+The selects are in view_definitions.py, view_summaries.py and view_contents.py.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from eurekaflow.models.reader import READER
+from eurekaflow.models.view_contents import CONTENTS
 from eurekaflow.models.view_definitions import ROWS, View
 from eurekaflow.models.view_summaries import SUMMARIES
 
-READER = "eureka_reader"
-VIEWS = ROWS + SUMMARIES
+VIEWS = ROWS + SUMMARIES + CONTENTS
 
 _ROLE = f"""
 do $$ begin
@@ -25,7 +26,26 @@ _LIMIT = f"""
 do $$ begin
     alter role {READER} set statement_timeout = '60s';
     alter role {READER} set default_transaction_read_only = on;
+    alter role {READER} set idle_in_transaction_session_timeout = '10min';
+    alter role {READER} nosuperuser nocreatedb nocreaterole noreplication connection limit 20;
 exception when undefined_object or insufficient_privilege or internal_error then null;
+end $$"""
+
+# On our own server alone, where nobody else relies on them: what PUBLIC may do in Postgres that
+# writes (temporary tables, large objects) or keeps a run from starting (advisory locks).
+_HARDEN = """
+do $$
+declare function regprocedure;
+begin
+    if current_setting('cluster_name') <> 'eurekaflow' then return; end if;
+    execute format('revoke temporary on database %I from public', current_database());
+    for function in
+        select oid::regprocedure from pg_proc where pronamespace = 'pg_catalog'::regnamespace
+            and (proname ~ '^(lo_|lowrite|loread|pg_(try_)?advisory_)')
+    loop
+        execute format('revoke execute on function %s from public', function);
+    end loop;
+exception when insufficient_privilege or internal_error then null;
 end $$"""
 
 
@@ -50,6 +70,7 @@ def ensure_reader(connection: Connection) -> bool:
     """Make the read-only role where that is allowed; whether it exists."""
     connection.execute(text(_ROLE))
     connection.execute(text(_LIMIT))
+    connection.exec_driver_sql(_HARDEN.replace("%", "%%"))
     return _role_exists(connection)
 
 

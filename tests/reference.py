@@ -1,6 +1,7 @@
-"""The reference pages that are generated: docs/cli.md, docs/report.md, signatures in docs/api.md.
+"""The generated pages: docs/cli.md, report.md and schema.md, and signatures in docs/api.md.
 
-Run it after changing a command or a signature: `.venv/bin/python tests/reference.py`.
+Run it after changing a command, a signature or a view: `.venv/bin/python tests/reference.py`. The
+page of the views is read from a migrated archive, so an embedded server is started for it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,24 @@ HEAD = """# Commands
 | variable | meaning |
 |---|---|
 """
+SCHEMA_HEAD = """# The views
+
+What `eureka sql` and every Postgres client see: the schema `public`, read by the role
+`eureka_reader`. The tables behind it, in the schema `archive`, are private. The texts below are
+the database's own comments (`\\d+ attempts` in psql shows them too). Examples: [sql.md](sql.md).
+
+**Names and columns are an interface.** New columns come at the end. A column or view that is to go
+is announced first: its comment begins with "Deprecated since VERSION: use …" and CHANGELOG.md
+says so; it stays, with the same meaning, for at least two minor releases and six months, and goes
+only with a release that names it under "Removed". A column's type or meaning never changes: what
+means something else has another name. `select *` is for looking, not for programs.
+"""
+VIEWS = """
+    select c.relname, obj_description(c.oid, 'pg_class'), a.attname,
+        format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
+    from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+    where c.relkind = 'v' and c.relnamespace = 'public'::regnamespace
+    order by c.oid, a.attnum"""
 
 
 def cli_page() -> str:
@@ -96,7 +115,39 @@ def signatures(module_name: str) -> str:
     return "\n".join([*lines, "```"])
 
 
+def schema_page(url: str) -> str:
+    """The text of docs/schema.md, from the comments of a migrated archive."""
+    import psycopg
+
+    text, view = SCHEMA_HEAD, ""
+    with psycopg.connect(url) as connection:
+        for name, about, column, kind, words in connection.execute(VIEWS):
+            if name != view:
+                view = name
+                text += f"\n## {name}\n\n{about}.\n\n| column | type | |\n|---|---|---|\n"
+            text += f"| `{column}` | {kind.replace('double precision', 'float8')} | {words} |\n"
+    return text
+
+
+def write_schema_page() -> None:
+    """Write docs/schema.md with a server of its own."""
+    import tempfile
+
+    from eurekaflow.models import postgres, schema
+
+    with tempfile.TemporaryDirectory(prefix="eurekaflow-reference-") as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        try:
+            url = postgres.ensure(home).url
+            schema.bootstrap(url)
+            (DOCS / "schema.md").write_text(schema_page(url), encoding="utf-8")
+        finally:
+            postgres.stop(home, force=True)
+
+
 if __name__ == "__main__":
+    write_schema_page()
     (DOCS / "cli.md").write_text(cli_page(), encoding="utf-8")
     (DOCS / "report.md").write_text(report_page(), encoding="utf-8")
     api = DOCS / "api.md"

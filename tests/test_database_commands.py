@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from eurekaflow.flows import cli
@@ -34,6 +35,9 @@ def test_the_embedded_server_starts_answers_and_stops(
     url = capsys.readouterr().out.strip()
     assert cli.main(["db", "url"]) == 0
     assert capsys.readouterr().out.strip() == url
+    assert cli.main(["db", "url", "--reader"]) == 0
+    with psycopg.connect(capsys.readouterr().out.strip()) as connection:
+        assert connection.execute("select current_user").fetchone() == ("eureka_reader",)
     assert cli.main(["db", "status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "running"
     assert cli.main(["sql", "select count(*) as n from runs", "--json"]) == 0

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.reference import api_page, cli_page, report_page
+from eurekaflow.models.archive import Archive
+from tests.reference import api_page, cli_page, report_page, schema_page
+
+pytest_plugins = ("tests.archive_fixtures",)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -22,6 +25,12 @@ def test_the_reference_of_the_commands_is_what_help_prints() -> None:
 
 def test_the_reference_of_the_report_gives_its_questions() -> None:
     assert (ROOT / "docs/report.md").read_text(encoding="utf-8") == report_page(), FIX
+
+
+@pytest.mark.services
+def test_the_page_of_the_views_is_what_the_database_says_of_them(archive: Archive) -> None:
+    page = (ROOT / "docs/schema.md").read_text(encoding="utf-8")
+    assert page == schema_page(archive.url), FIX
 
 
 def test_the_signatures_in_the_reference_are_the_codes() -> None:

@@ -72,7 +72,9 @@ def test_best_prints_the_program_alone(searched: str, capsys: pytest.CaptureFixt
 
 def test_best_writes_the_program_to_a_file(searched: str, tmp_path: Path) -> None:
     assert cli.main(["best", "--out", str(tmp_path / "best.py")]) == 0
-    assert (tmp_path / "best.py").read_text() == "print('the best')\n"
+    text = (tmp_path / "best.py").read_text()
+    assert text.endswith("\n\nprint('the best')\n")
+    assert f"# run: {searched}\n" in text
 
 
 def test_best_of_a_run_without_a_valid_attempt_exits_with_2(
@@ -135,7 +137,10 @@ def test_size_and_rebuild_work_on_a_server_of_ones_own(
     searched: str, hold: Hold, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = json.loads(printed(capsys, "db", "size", "--json"))
-    assert "attempts" in {row["table"] for row in sizes}
+    assert "attempts" in {row["table"] for row in sizes["tables"]}
+    assert sizes["bytes_per_attempt"] > 0
+    (run,) = sizes["runs"]
+    assert (run["run"], run["attempts_per_step"]) == (searched, 2)
     hold.release("paused")
     assert cli.main(["db", "rebuild", "last"]) == 0
     assert "0 differences" in capsys.readouterr().err

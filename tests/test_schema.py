@@ -51,6 +51,12 @@ def filled(archive: Archive, hold: Hold) -> Archive:
     expand(archive, hold, 0, [(first, [-0.5, None, -0.4]), (second, [-0.7, None, None])])
     archive.add_ledger(hold, 0, "sample", tokens_out=12, cpu_s=1.5)
     archive.commit_step(hold, 0)
+    archive.add_claim(first, verifier_version="1", mode="exact", value=-1.0, hardware={})
+    with psycopg.connect(archive.url) as connection:
+        connection.execute(
+            "insert into archive.prunings (run_id, until_step, tokens_until) values (%s, -1, -1)",
+            [hold.run_id],
+        )
     return archive
 
 
@@ -117,6 +123,14 @@ def test_an_upgrade_tells_of_a_users_view_built_on_ours(archive: Archive) -> Non
         connection.execute("create view mine as select run from public.runs")
     with pytest.raises(SchemaMismatch, match="view mine depends on view runs"):
         schema.upgrade(archive.url)
+
+
+def test_an_upgrade_gives_up_on_a_reader_that_does_not_end(archive: Archive) -> None:
+    with psycopg.connect(archive.url) as reading:
+        reading.execute("select * from public.runs")
+        with pytest.raises(SchemaMismatch, match="eureka db upgrade"):
+            schema.upgrade(archive.url, patience_s=0.2)
+    schema.upgrade(archive.url)
 
 
 def test_an_older_archive_is_refused_with_the_upgrading_command(empty_url: str) -> None:

@@ -1,0 +1,122 @@
+"""`db expose`: loopback TCP for the reader with its password, and for nobody else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from eurekaflow.flows import cli
+from eurekaflow.models import postgres
+from eurekaflow.models.exposure import exposure
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder that the server's account can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="eurekaflow-expose-"))
+    folder.chmod(0o755)
+    monkeypatch.setenv("EUREKA_HOME", str(folder))
+    monkeypatch.delenv("EUREKA_DATABASE_URL", raising=False)
+    yield folder
+    cli.main(["db", "stop", "--force"])
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def refused(url: str) -> str:
+    with pytest.raises(psycopg.OperationalError) as told:
+        psycopg.connect(url, connect_timeout=5)
+    return str(told.value)
+
+
+def test_a_tcp_client_reads_as_the_reader_alone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    assert cli.main(["db", "expose", "--port", str(port), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    file = Path(told["password_file"])
+    password = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert told["url"] == f"postgresql://eureka_reader:{password}@127.0.0.1:{port}/eureka"
+
+    at = {"host": "127.0.0.1", "port": port, "user": "eureka_reader", "password": password}
+    with psycopg.connect(dbname="eureka", **at) as client:
+        assert client.execute("select count(*) from attempts").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            client.execute("select * from archive.attempts")
+    wrong = told["url"].replace(password, "wrong")
+    assert "password authentication failed" in refused(wrong)
+    assert "password" in refused(told["url"].replace(f":{password}", ""))
+    for user in (f"postgres:{password}", "postgres"):
+        assert "rejects connection" in refused(f"postgresql://{user}@127.0.0.1:{port}/eureka")
+    assert "rejects connection" in refused(told["url"].replace("/eureka", "/prefect"))
+    others = [*socket.gethostbyname_ex(socket.gethostname())[2], "::1"]
+    for address in {a for a in others if a != "127.0.0.1"}:
+        assert not answers(address, port)
+
+    # The socket goes by its old name, and a second call changes nothing.
+    assert cli.main(["sql", "select 1"]) == 0
+    assert cli.main(["db", "expose", "--port", str(port)]) == 0
+    capsys.readouterr()
+    assert cli.main(["db", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exposed"] == f"127.0.0.1:{port}"
+    assert cli.main(["db", "stop"]) == 0
+    assert cli.main(["sql", "select 1"]) == 0  # started again: still exposed
+    with psycopg.connect(told["url"]):
+        pass
+
+    assert cli.main(["db", "expose", "--off"]) == 0
+    assert cli.main(["sql", "select 1"]) == 0
+    assert not answers("127.0.0.1", port)
+    assert not file.exists()
+
+
+def answers(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
+
+
+def test_a_server_in_use_is_not_restarted_and_a_taken_port_is_left_alone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["db", "start"]) == 0
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = int(other.getsockname()[1])
+        assert cli.main(["db", "expose", "--port", str(taken)]) == 2
+        assert cli.main(["db", "expose", "--port", "80"]) == 2
+    port = free_port()
+    with postgres.hold(home):
+        assert cli.main(["db", "expose", "--port", str(port)]) == 2
+        assert "--force" in capsys.readouterr().err
+        assert exposure(home) is None
+        assert cli.main(["db", "expose", "--port", str(port), "--force"]) == 0
+        url = capsys.readouterr().out.strip()
+        with psycopg.connect(url):
+            assert cli.main(["db", "expose", "--off"]) == 0  # nobody gets in any more
+        assert "password authentication failed" in refused(url)
+    assert cli.main(["db", "stop"]) == 0
+    (home / "postgres/port").write_text(f"{taken}\n")
+    with socket.socket() as other:  # a port lost to another program costs no archive
+        other.bind(("127.0.0.1", taken))
+        other.listen()
+        assert cli.main(["sql", "select 1"]) == 0
