@@ -51,6 +51,11 @@ def filled(archive: Archive, hold: Hold) -> Archive:
     expand(archive, hold, 0, [(first, [-0.5, None, -0.4]), (second, [-0.7, None, None])])
     archive.add_ledger(hold, 0, "sample", tokens_out=12, cpu_s=1.5)
     archive.commit_step(hold, 0)
+    best = archive.best(hold.run_id)
+    assert best is not None
+    archive.add_claim(
+        best.id, verifier_version="1", mode="exact", value=-0.4, hardware={}, exact="2/5"
+    )
     return archive
 
 
