@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from eurekaflow.models.archive import Archive
     from eurekaflow.models.rows import AttemptRow
-    from eurekaflow.verifiers.problem import Problem, Verdict
+    from eurekaflow.verifiers.problem import Problem, Remeasurement, Verdict
 
 CHECKABLE = ("erdos", "ac1", "ac2", "circle-packing-26", "circle-packing-32")
 READ_ME = """\
@@ -123,15 +123,36 @@ def final(run: str) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     with _finalists(run) as (archive, problem, attempts):
         for attempt in attempts:
-            program = archive.program(attempt.id) or ""
-            held_out = list(problem.remeasure(program))
-            for result in held_out:
+            results = _held_out(archive, problem, attempt)
+            for result in results or ():
                 row = _row(problem, attempt, result.mode, result.value, result.message, "")
                 written.append(_store(archive, attempt, row))
-            if not held_out:
+            if results == []:
                 verdict = _measured(archive, problem, attempt)
                 written.append(_record(archive, problem, attempt, verdict))
+    if not written:
+        raise UsageError("no finalist stands the final measurement", f"eureka show {run}")
     return sorted(written, key=lambda row: -row["value"])
+
+
+def _held_out(
+    archive: Archive, problem: Problem, attempt: AttemptRow
+) -> list[Remeasurement] | None:
+    """What the problem measures on held-out material; None when the program fails there."""
+    import sys
+
+    from eurekaflow.verifiers.judge import Judge
+    from eurekaflow.verifiers.problem import InvalidAnswer
+    from eurekaflow.verifiers.process import ProcessSandbox
+
+    spec = archive.run(attempt.run_id).config["problem"]
+    program = archive.program(attempt.id) or ""
+    with Judge(1) as judge, ProcessSandbox(1) as sandbox:
+        try:
+            return list(problem.remeasure(program, spec=spec, sandbox=sandbox, judge=judge))
+        except InvalidAnswer as reason:
+            print(f"attempt {attempt.id}: {reason}", file=sys.stderr)
+            return None
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from eurekaflow.models.settings import RunConfig, preset_values
 from eurekaflow.verifiers import standalone_check
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import Construction
-from tests.archives import planned, sample, seeds
+from tests.archives import expand, planned, sample, seeds
 
 pytest_plugins = ("tests.archive_fixtures",)
 
@@ -187,3 +187,46 @@ def test_the_leaderboard_says_how_every_record_was_measured(archive: Archive) ->
     assert len(rows) == len(load("ac2").records)
     assert {role for role, _ in rows} == {"human", "previous AI", "TTT-Discover", "newest"}
     assert all(mode for _, mode in rows)
+
+
+HELD_OUT = """
+from eurekaflow.verifiers.erdos import Erdos
+from eurekaflow.verifiers.problem import InvalidAnswer, Remeasurement
+
+class Overfitted(Erdos):
+    name = "overfitted"
+    finalists = 3
+
+    def remeasure(self, program, *, spec, sandbox, judge):
+        if program == "fails":
+            raise InvalidAnswer("it fails on held-out inputs")
+        return [Remeasurement(mode="held-out", value=-float(program), message="150 fresh seeds")]
+"""
+
+
+@pytest.mark.services
+def test_the_final_selection_orders_the_finalists_by_what_is_held_out(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "overfitted.py"
+    file.write_text(HELD_OUT)
+    archive.add_problem("overfitted", "1", "min", "C5")
+    config = RunConfig.model_validate({**preset_values("small-cpu"), "problem": str(file)})
+    run = archive.add_run(
+        problem="overfitted", config=config.model_dump(mode="json"), seed=0, versions={},
+        fingerprint={}, hardware={},
+    )  # fmt: skip
+    with archive.hold(run.id, owner="the test") as hold:
+        archive.add_seeds(hold, seeds(-9.0))
+        parent = archive.attempts(run.id, -1)[0].id
+        expand(archive, hold, 0, [(parent, [
+            (-0.1, "fails"), (-0.2, "0.7"), (-0.3, "0.6"), (-0.4, "0.5"), None])])  # fmt: skip
+    monkeypatch.setenv("EUREKA_DATABASE_URL", archive.url)
+    assert cli.main(["best", str(run.uuid), "--final", "--json"]) == 0
+    told = capsys.readouterr()
+    rows = json.loads(told.out)
+    assert [(row["score"], row["archived_score"]) for row in rows] == [(0.6, 0.3), (0.7, 0.2)]
+    assert {row["mode"] for row in rows} == {"held-out"}
+    assert "fails on held-out inputs" in told.err
+    assert archive.query("select count(*) from claims")[1] == [(2,)]

@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from eurekaflow.verifiers.sandbox import Job, Limits
+from eurekaflow.verifiers.sandbox import Job, Limits, Sandbox
+
+if TYPE_CHECKING:
+    from eurekaflow.verifiers.judge import Judge
 
 Construction = npt.NDArray[np.float64]  # 1-D (a step function) or 2-D (rows such as x, y, r)
 
@@ -210,10 +213,13 @@ class Problem:
         """The JSON answer that a stored construction is, for measuring it again."""
         return construction.tolist()
 
-    def remeasure(self, program: str) -> Sequence[Remeasurement]:
-        """Measure a finalist's program on held-out material (contests, data sets).
+    def remeasure(
+        self, program: str, *, spec: str, sandbox: Sandbox, judge: Judge
+    ) -> Sequence[Remeasurement]:
+        """Measure a finalist's program on held-out material; `spec` names the problem to `judge`.
 
         Problems whose answer is a construction leave this empty: it is measured in `claim_mode`.
+        Raises InvalidAnswer when the program fails there.
         """
         return ()
 
