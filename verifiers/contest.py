@@ -102,7 +102,7 @@ class Contest(Problem):
         if verdict.value is None:
             raise InvalidAnswer(f"it fails on held-out inputs: {verdict.message}")
         kind = "official seeds" if self.official_seeds else "fresh seeds"
-        return [Remeasurement(mode="held-out", value=verdict.value, message=f"150 {kind}")]
+        return [Remeasurement(mode="held-out", value=verdict.value, message=f"{len(final.held_out)} {kind}")]
 
     def final_cases(self, *, seed: int = 0) -> Sequence[int]:
         """150 seeds that no training sees: the official ones where public, else fresh ones."""
