@@ -35,6 +35,9 @@ fast:
 bench: install
 	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+fuzz: install-dev
+	$(BIN)/python -m tests.fuzz 100000
+
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

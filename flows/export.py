@@ -20,6 +20,7 @@ def export(
     out: Path | None = None,
     views: tuple[str, ...] = (),
     adapter: Path | None = None,
+    claim: Path | None = None,
     force: Flag = False,
     json: Json = False,
 ) -> int:
@@ -39,6 +40,9 @@ def export(
         Only these views; may be repeated.
     adapter
         Save the policy instead: a new folder that `peft.PeftModel.from_pretrained` opens.
+    claim
+        Write the best answer instead: a folder with it, its exact value and a standalone
+        checker; of a contest, the file that its site accepts.
     force
         Replace what an earlier export left there.
     json
@@ -55,6 +59,8 @@ def export(
 
         print(f"wrote {export_adapter(ref, adapter)}", file=sys.stderr)
         return 0
+    if claim is not None:
+        return _claim(ref, claim, json=json)
     run = one_run(ref)
     target = out or Path(f"{run['problem']}-{str(run['run'])[:8]}{_ending(format)}")
     _make_room(target, force=force)
@@ -67,6 +73,19 @@ def export(
         for rows in found:
             counts[rows.view] = write(rows)
     _report(run, target, counts, json=json)
+    return 0
+
+
+def _claim(ref: str, folder: Path, *, json: bool) -> int:
+    from eurekaflow.flows.claims import export_claim
+    from eurekaflow.flows.rendering import print_json
+
+    content = export_claim(ref, folder)
+    if json:
+        print_json(content)
+    check = folder / "check.py"
+    how = f"; check it: python -I -S {check}" if check.exists() else f"/{content['file']}"
+    print(f"wrote {folder}{how}", file=sys.stderr)
     return 0
 
 

@@ -60,6 +60,7 @@ def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) 
                 direction=problem.direction,
                 metric=problem.metric,
                 records=[vars(r) for r in problem.records],
+                trust=problem.trust,
             )
             run = archive.add_run(
                 problem=problem.name,

@@ -156,12 +156,13 @@ def verified_again(s: Session, best: AttemptRow, files: list[Path]) -> float:
 
     file = files[-1]  # the construction where there is one: it is exact, a program may not be
     exact = file.name == "construction.json"
+    mode = s.problem.claim_mode
     verdict = judged(
         s.problem,
         s.config.problem,
         file,
         read(file),
-        exact=exact,
+        mode=mode,
         budget=s.config.budget_s,
         seed=s.config.seed,
     )
@@ -176,7 +177,7 @@ def verified_again(s: Session, best: AttemptRow, files: list[Path]) -> float:
     s.archive.add_claim(
         best.id,
         verifier_version=s.problem.version,
-        mode="exact" if exact else "strict",
+        mode=mode,
         value=verdict.value,
         hardware=hardware(),
         message="before the policy was discarded",

@@ -81,6 +81,8 @@ def best(
     *,
     program: Flag = False,
     out: Path | None = None,
+    recheck: Flag = False,
+    final: Flag = False,
     json: Json = False,
 ) -> int:
     """Show a run's best attempt, or write its program.
@@ -94,12 +96,19 @@ def best(
     out
         Write the program to this file, or the construction when its name ends in .json, with
         where it is from and how to measure it again: as a comment, or in a file beside it.
+    recheck
+        Measure the best attempt again as claims are, exactly where possible; kept in `claims`.
+    final
+        Measure the finalists as the final selection asks, on held-out material where there is
+        some; kept in `claims`.
     json
         Print JSON on stdout.
     """
     from eurekaflow.flows import rendering
     from eurekaflow.models.questions import BEST
 
+    if recheck or final:
+        return _remeasure(ref, final=final, json=json)
     run = one_run(ref)
     found = _rows(BEST, run=run["run"])
     if not found:
@@ -115,6 +124,20 @@ def best(
         hidden = {"program", "construction"}
         rendering.print_pairs((k, v) for k, v in attempt.items() if k not in hidden)
         print(f"\n{rendering.printable(attempt['program'] or '')}")
+    return 0
+
+
+def _remeasure(ref: str, *, final: bool, json: bool) -> int:
+    """Measure again and show what was written to claims."""
+    from eurekaflow.flows import claims, rendering
+
+    run = str(one_run(ref)["run"])
+    written = claims.final(run) if final else claims.recheck(run)
+    if json:
+        rendering.print_json(written if final else written[0])
+        return 0
+    for row in written:
+        rendering.print_pairs((k, v) for k, v in row.items() if k not in ("exact", "hardware"))
     return 0
 
 

@@ -201,7 +201,8 @@ def _against_record(summary: Summary) -> str:
     gain = _gain(summary, summary.best, summary.record)
     name = f"record {number(summary.record)} ({summary.record_holder})"
     if gain > 0:
-        return f"{name}: beaten by {number(gain)}; check it with eureka verify --exact"
+        check = f"eureka best {summary.run[:8]} --recheck"
+        return f"{name}: beaten by {number(gain)}; recheck it: {check}"
     return f"{name}: {number(-gain)} away" if gain else f"{name}: equalled"
 
 

@@ -1,4 +1,4 @@
-"""The commands `verify` and `problems`: what is good, asked by hand."""
+"""The command `verify`: what is good, asked by hand."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def verify(
     /,
     *,
     exact: Flag = False,
+    strict: Flag = False,
+    official: Flag = False,
     budget: float = 10.0,
     seed: int = 0,
     cases: int = 150,
@@ -36,9 +38,14 @@ def verify(
     problem
         Name of a problem (`eureka problems`), or the path of a problem file.
     file
-        A program, run in the sandbox; or a .json file with the answer itself.
+        A program, run in the sandbox; or a .json file with the answer itself: a list of numbers
+        for erdos, ac1 and ac2, rows of [x, y, r] for packings.
     exact
         Recompute the score in rational arithmetic, where the problem has it.
+    strict
+        Measure as claims are, where the published score can be tricked.
+    official
+        Measure as the field or the contest does.
     budget
         Seconds the program is told it has.
     seed
@@ -53,8 +60,9 @@ def verify(
     found = find(problem).with_cases(cases)
     found.require()
     text = read(file)
-    verdict = judged(found, canonical(problem), file, text, exact=exact, budget=budget, seed=seed)
-    report = scored(found, verdict, exact=exact)
+    mode = mode_of(found, exact=exact, strict=strict, official=official)
+    verdict = judged(found, canonical(problem), file, text, mode=mode, budget=budget, seed=seed)
+    report = scored(found, verdict, mode=mode)
     if json:
         from eurekaflow.flows.rendering import print_json
 
@@ -62,6 +70,23 @@ def verify(
     else:
         print_report(report)
     return 0 if report["valid"] else 1
+
+
+def mode_of(problem: Problem, **asked: bool) -> str:
+    """The mode asked for, training by default. Raises UsageError for one it does not have."""
+    from eurekaflow.verifiers.problem import TRAINING
+
+    wanted = [name for name, given in asked.items() if given] or [TRAINING]
+    if len(wanted) > 1:
+        flags = " and ".join(f"--{name}" for name in wanted)
+        raise UsageError(f"{flags} exclude each other", "give one of them")
+    if wanted[0] not in problem.modes:
+        known = ", ".join(problem.modes)
+        raise UsageError(
+            f"{problem.name} cannot be measured in {wanted[0]} mode; it has: {known}",
+            f"eureka verify {problem.name} FILE",
+        )
+    return wanted[0]
 
 
 def find(spec: str) -> Problem:
@@ -97,7 +122,7 @@ def read(file: Path) -> str:
 
 
 def judged(
-    problem: Problem, spec: str, file: Path, text: str, *, exact: bool, budget: float, seed: int
+    problem: Problem, spec: str, file: Path, text: str, *, mode: str, budget: float, seed: int
 ) -> Verdict:
     """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
     from eurekaflow.verifiers.contest import Contest
@@ -109,12 +134,12 @@ def judged(
     judge = Judge(1)
     try:
         if problem.answer in ("cpp", "text", "json"):
-            return judge.verdict_of_text(spec, text)
+            return judge.verdict_of_text(spec, text, mode=mode)
         if file.suffix == ".json":
             execution = Execution(cause=Cause.RETURNED, result=text.encode())
         else:
             execution = executed(problem, text, budget=budget, seed=seed)
-        return judge.verdict(spec, execution, exact=exact)
+        return judge.verdict(spec, execution, mode=mode)
     finally:
         judge.close()
 
@@ -148,6 +173,18 @@ def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any
         return sandbox.run(job, problem.limits(budget_s=budget))
 
 
+def printed(problem: Problem, exact: str, *, digits: int = 12) -> str:
+    """An exact score as a decimal, rounded to its worse side, so the decimal is proven too."""
+    from fractions import Fraction
+    from math import ceil, floor
+
+    scaled = Fraction(exact) * 10**digits
+    whole = ceil(scaled) if problem.direction == "min" else floor(scaled)
+    sign, figures = "-" if whole < 0 else "", str(abs(whole)).zfill(digits + 1)
+    towards = "up" if problem.direction == "min" else "down"
+    return f"{sign}{figures[:-digits]}.{figures[-digits:]} (rounded {towards})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Distance:
     """How an answer stands against a published record; `ahead` > 0 is better than it."""
@@ -155,10 +192,13 @@ class Distance:
     holder: str
     score: float
     kind: str
+    role: str
+    mode: str
+    source: str
     ahead: float
 
 
-def scored(problem: Problem, verdict: Verdict, *, exact: bool) -> dict[str, Any]:
+def scored(problem: Problem, verdict: Verdict, *, mode: str) -> dict[str, Any]:
     """A verdict as a report: what JSON output holds."""
     valid = verdict.value is not None
     cases = len(problem.cases())
@@ -172,7 +212,9 @@ def scored(problem: Problem, verdict: Verdict, *, exact: bool) -> dict[str, Any]
         else None,
         "value": verdict.value,
         "reward": verdict.reward,
-        "mode": "local cases" if cases else "exact" if exact else "training",
+        "exact": verdict.exact or None,
+        "proven": printed(problem, verdict.exact) if verdict.exact else None,
+        "mode": "local cases" if cases else verdict.mode or mode,
         "message": verdict.message,
         "metrics": dict(verdict.metrics),
         "records": [vars(d) for d in distances(problem, verdict.value)],
@@ -193,6 +235,9 @@ def distances(problem: Problem, value: float | None) -> list[Distance]:
             holder=record.holder,
             score=record.score,
             kind=record.kind,
+            role=record.role,
+            mode=record.mode,
+            source=record.source,
             ahead=sign * (problem.score(value) - record.score),
         )
         for record in problem.records
@@ -211,17 +256,18 @@ def print_report(report: dict[str, Any]) -> None:
         ("value", None if value is None or value == score else f"{value:.12g}"),
         ("gates", gates),
         ("mode", report["mode"]),
+        ("proven", report["proven"]),
         *((name, measured) for name, measured in report["metrics"].items()),
     ]
     print_pairs(pairs)
     if report["stdout"] and not report["valid"]:
         print(f"output of the program:\n{printable(report['stdout'])}")
     rows = [
-        (r["holder"], r["kind"], f"{r['score']:.7g}", standing(r["ahead"]))
+        (r["holder"], r["role"] or r["kind"], f"{r['score']:.10g}", standing(r["ahead"]))
         for r in report["records"]
     ]
     if rows:
-        print_table(("record", "kind", report["metric"], "this answer"), rows)
+        print_table(("record", "of", report["metric"], "this answer"), rows)
 
 
 def standing(ahead: float) -> str:
@@ -229,45 +275,3 @@ def standing(ahead: float) -> str:
     if ahead == 0:
         return "equal"
     return f"{abs(ahead):.3g} {'better' if ahead > 0 else 'worse'}"
-
-
-def problems(*, json: Json = False) -> int:
-    """List the problems and their records.
-
-    Parameters
-    ----------
-    json
-        Print JSON on stdout.
-    """
-    from eurekaflow.flows.rendering import print_json, print_table
-    from eurekaflow.verifiers.lookup import names
-
-    found = [described(name) for name in names()]
-    if json:
-        print_json(found)
-        return 0
-    rows = [
-        (p["name"], p["title"], f"{p['direction']} {p['metric']}", p["record"], p["holder"])
-        for p in found
-    ]
-    print_table(("problem", "title", "goal", "record", "held by"), rows)
-    return 0
-
-
-def described(name: str) -> dict[str, Any]:
-    """A problem for listing."""
-    problem = find(name)
-    record = problem.record()
-    return {
-        "name": problem.name,
-        "aliases": list(problem.aliases),
-        "title": problem.title,
-        "version": problem.version,
-        "direction": problem.direction,
-        "metric": problem.metric,
-        "answer": problem.answer,
-        "record": record.score if record else None,
-        "holder": record.holder if record else None,
-        "target": problem.target,
-        "records": [vars(r) for r in problem.records],
-    }

@@ -37,6 +37,12 @@ _LAST_STEP = """
 _BEST = """
     select * from archive.attempts where run_id = :run and outcome = 'valid'
     order by value desc, seq limit 1"""
+_BEST_DISTINCT = """
+    select * from (
+        select distinct on (coalesce(dedupe_key, program_hash)) * from archive.attempts
+        where run_id = :run and outcome = 'valid'
+        order by coalesce(dedupe_key, program_hash), value desc, seq
+    ) one order by value desc, seq limit :count"""
 _STEPS = "select * from archive.steps where run_id = :run order by step"
 _ATTEMPTS = """
     select * from archive.attempts where run_id = :run and step = :step order by seq"""
@@ -114,6 +120,12 @@ class Reads(Registry, Bodies):
         with self._read() as connection:
             row = database.first(connection, _BEST, run=run_id)
         return None if row is None else _attempt_row(row)
+
+    def best_attempts(self, run_id: int, count: int) -> list[AttemptRow]:
+        """Up to `count` valid attempts that differ, best first."""
+        with self._read() as connection:
+            found = database.rows(connection, _BEST_DISTINCT, run=run_id, count=count)
+        return [_attempt_row(row) for row in found]
 
     def step_rows(self, run_id: int) -> list[StepRow]:
         """All steps of a run in order."""

@@ -22,10 +22,11 @@ _RUNS = """
         case when r.lease_expires_at > now() then r.lease_owner end as owner
     from archive.runs r join archive.problems p on p.id = r.problem_id"""
 _ADD_PROBLEM = """
-    insert into archive.problems (name, version, direction, metric, records)
-    values (:name, :version, :direction, :metric, :records)
+    insert into archive.problems (name, version, direction, metric, records, trust)
+    values (:name, :version, :direction, :metric, :records, :trust)
     on conflict (name, version) do update set seen_at = now(), records = excluded.records,
-        metric = excluded.metric
+        metric = excluded.metric,
+        trust = case excluded.trust when 'foreign' then 'foreign' else problems.trust end
     returning id"""
 _ADD_RUN = """
     insert into archive.runs
@@ -48,6 +49,7 @@ class Registry(Database):
         direction: str,
         metric: str,
         records: Sequence[Mapping[str, Any]] = (),
+        trust: str = "verified",
     ) -> int:
         """Register a problem version, or refresh its records; its id."""
         with self._read() as connection:
@@ -59,6 +61,7 @@ class Registry(Database):
                 direction=direction,
                 metric=metric,
                 records=jsonb(records),
+                trust=trust,
             )
         return int(row.id)
 

@@ -101,6 +101,12 @@ claims = Table(
     column("value", Double, comment="Value measured, higher is better"),
     words("message", "Remarks"),
     time("measured_at", "When it was measured", now=True),
+    column(
+        "exact",
+        Text,
+        nullable=True,
+        comment="Score as a fraction p/q, when it was measured exactly",
+    ),
     UniqueConstraint("attempt_id", "verifier_version", "mode", "measured_at"),
     comment="A re-measurement of an attempt: what a reported result rests on",
 )

@@ -49,8 +49,15 @@ problems = Table(
     document("records", "Published results: holder, score, kind, source"),
     time("created_at", "When the version was first seen", now=True),
     time("seen_at", "When the version was last registered", now=True),
+    column(
+        "trust",
+        Text,
+        server_default=text("'verified'"),
+        comment="verified: our verifier scores; foreign: somebody else's evaluator does",
+    ),
     UniqueConstraint("name", "version"),
     one_of("direction", ("min", "max")),
+    one_of("trust", ("verified", "foreign")),
     comment="A problem version: what values mean and what to beat",
 )
 

@@ -61,8 +61,12 @@ _LEDGER = """
         :gpu_s, :money)
     on conflict (run_id, step, stage, epoch) do nothing"""
 _CLAIM = """
-    insert into archive.claims (attempt_id, verifier_version, mode, hardware, value, message)
-    values (:attempt, :version, :mode, :hardware, :value, :message) returning id"""
+    insert into archive.claims
+        (attempt_id, verifier_version, mode, hardware, value, message, exact)
+    select a.id, :version, :mode, :hardware, :value, :message, :exact
+    from archive.attempts a join archive.runs r on r.id = a.run_id
+    join archive.problems p on p.id = r.problem_id
+    where a.id = :attempt and p.trust <> 'foreign' returning id"""
 
 
 class Updates(Tree):
@@ -186,10 +190,14 @@ class Updates(Tree):
         value: float,
         hardware: Mapping[str, Any],
         message: str = "",
+        exact: str = "",
     ) -> int:
-        """Record a re-measurement of an attempt; its id. Each measurement is a row of its own."""
+        """Record a re-measurement of an attempt; its id. Each measurement is a row of its own.
+
+        Raises UsageError for an attempt that a foreign evaluator scored.
+        """
         with self._read() as connection:
-            row = database.one(
+            row = database.first(
                 connection,
                 _CLAIM,
                 attempt=attempt_id,
@@ -198,6 +206,13 @@ class Updates(Tree):
                 hardware=jsonb(hardware),
                 value=value,
                 message=escape(message),
+                exact=exact or None,
+            )
+        if row is None:
+            raise UsageError(
+                f"attempt {attempt_id} is not there, or was scored by a foreign evaluator, on "
+                "whose word nothing can be claimed",
+                "write a verifier of your own: eureka problem new FILE",
             )
         return int(row.id)
 

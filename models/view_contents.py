@@ -1,8 +1,8 @@
-"""What the public views select: programs for search, measured claims, what was pruned."""
+"""What the public views select: programs for search, what was pruned."""
 
 from __future__ import annotations
 
-from eurekaflow.models.view_definitions import OF_RUN, RUN, View, score
+from eurekaflow.models.view_definitions import OF_RUN, RUN, View
 
 PROGRAMS = View(
     "programs",
@@ -28,28 +28,6 @@ PROGRAMS = View(
     where b.program and b.pruned_at is null and found.attempts > 0""",
 )
 
-CLAIMS = View(
-    "claims",
-    "Re-measurements of attempts: what a reported result rests on",
-    {
-        **OF_RUN,
-        "attempt": "Attempt",
-        "claim": "Claim, its number",
-        "verifier_version": "Version of the verifier",
-        "mode": "How it was measured: exact, strict or timed",
-        "hardware": "Machine of the measurement",
-        "value": "Value measured, higher is better",
-        "score": "Metric as printed",
-        "message": "Remarks",
-        "measured_at": "When it was measured",
-    },
-    f"""
-    select r.uuid, r.id, p.name, a.id, c.id, c.verifier_version, c.mode, c.hardware, c.value,
-        {score("c.value")}, c.message, c.measured_at
-    from {RUN} join archive.attempts a on a.run_id = r.id
-    join archive.claims c on c.attempt_id = a.id""",
-)
-
 PRUNINGS = View(
     "prunings",
     "What was dropped of runs to save space: tokens and contents, never attempts",
@@ -69,4 +47,4 @@ PRUNINGS = View(
     from {RUN} join archive.prunings d on d.run_id = r.id""",
 )
 
-CONTENTS = (PROGRAMS, CLAIMS, PRUNINGS)
+CONTENTS = (PROGRAMS, PRUNINGS)

@@ -1,8 +1,9 @@
-"""What the public views select: the tree, improvements, distributions, spend, leaderboard."""
+"""What the public views select: the tree, improvements, distributions, spend."""
 
 from __future__ import annotations
 
 from eurekaflow.models.view_definitions import OF_RUN, OF_SLOT, RUN, VISITS, View, score
+from eurekaflow.models.view_records import CLAIMS, LEADERBOARD
 
 BEST_ATTEMPTS = View(
     "best_attempts",
@@ -217,45 +218,6 @@ SPEND = View(
     group by r.uuid, r.id, p.name, l.step, l.stage""",
 )
 
-LEADERBOARD = View(
-    "leaderboard",
-    "The best of every run beside the published records, best first by rank",
-    {
-        "problem": "Canonical problem id",
-        "rank": "Place within the problem, from 1; equal values share a place",
-        "holder": "Who: a published holder, or a run",
-        "kind": "ours, human, ai or claim (published but not confirmed)",
-        "score": "Metric as printed",
-        "value": "Metric with sign, higher is better",
-        "metric": "What the score is called",
-        "source": "Where a record was published",
-        "run": "Run, when it is ours",
-        "attempt": "Attempt, when it is ours",
-    },
-    f"""
-    with entry as (
-        select p.name, 'run ' || left(r.uuid::text, 8) as holder, 'ours' as kind,
-            {score("b.value")} as score, b.value, p.metric, null as source, r.uuid,
-            b.id as attempt
-        from {RUN} cross join lateral (
-            select a.id, a.value from archive.attempts a
-            where a.run_id = r.id and a.outcome = 'valid' order by a.value desc, a.seq limit 1
-        ) b
-        union all
-        select p.name, record->>'holder', record->>'kind', (record->>'score')::float8,
-            {score("(record->>'score')::float8")}, p.metric, record->>'source', null, null
-        from (
-            select distinct on (name) * from archive.problems order by name, seen_at desc, id desc
-        ) p cross join lateral jsonb_array_elements(
-            case jsonb_typeof(p.records) when 'array' then p.records else '[]'::jsonb end
-        ) record
-        where record->>'score' is not null
-    )
-    select name, rank() over (partition by name order by value desc), holder, kind, score, value,
-        metric, source, uuid, attempt
-    from entry""",
-)
-
 SUMMARIES = (
     BEST_ATTEMPTS,
     RUN_PROGRESS,
@@ -265,4 +227,5 @@ SUMMARIES = (
     FAILURES,
     SPEND,
     LEADERBOARD,
+    CLAIMS,
 )

@@ -3,7 +3,7 @@
 A view is its select, a comment, and one comment per column; `create` puts them in place, grants
 them to the read-only role `eureka_reader` and checks nothing else. Names and columns are API: add
 columns at the end, remove none. Views run with their owner's rights, so the tables stay private.
-The selects are in view_definitions.py, view_summaries.py and view_contents.py.
+The selects are in view_definitions.py, view_summaries.py, view_records.py and view_contents.py.
 """
 
 from __future__ import annotations

@@ -17,13 +17,14 @@ from eurekaflow.models.puct import (
     rank_prior,
     select_parents,
 )
-from eurekaflow.models.rows import NodeTable, PlannedGroup
+from eurekaflow.models.rows import NodeTable, PlannedGroup, SeedRow
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.tasks import session
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
-GREEDY_STREAM = 2  # name of the random stream derived from the run's seed
+GREEDY_STREAM = 2  # names of the random streams derived from the run's seed
+REDRAW_STREAM = 3
 
 
 @stage("plan")
@@ -57,6 +58,8 @@ def choose(s: Session, step: int) -> list[PlannedGroup]:
     allowed = np.ones(nodes.ids.size, dtype=bool)
     while allowed.any():
         picks = pick(nodes, scores, allowed, s.config, step)
+        if s.problem.redraws:
+            nodes = redrawn(s, step, nodes, picks)
         fitted = {i: fit(s, int(nodes.shown_ids[i])) for i in dict.fromkeys(picks)}
         groups = [
             planned(s, nodes, scores, i, index, prompt)
@@ -72,6 +75,27 @@ def choose(s: Session, step: int) -> list[PlannedGroup]:
     raise UsageError(
         f"no parent's prompt fits a window of {s.config.window} tokens",
         "widen it with --set window=… or shorten answers with --set max_new_tokens=…",
+    )
+
+
+def redrawn(s: Session, step: int, nodes: NodeTable, picks: list[int]) -> NodeTable:
+    """The nodes after the chosen seeds were drawn anew; asked again, the draws are the same."""
+    chosen = {int(nodes.ids[i]) for i in picks if nodes.is_seed[i]}
+    slots = sorted(s.archive.attempt(seed).group_index for seed in chosen)
+    s.archive.add_seeds(s.hold, [draw(s, step, slot) for slot in slots])
+    return s.archive.nodes(s.run.id)
+
+
+def draw(s: Session, step: int, slot: int) -> SeedRow:
+    """The draw of a slot's seed for a step, a pure function of the run's seed and both."""
+    rng = np.random.default_rng([s.config.seed, REDRAW_STREAM, step, slot])
+    start = s.problem.seeds(rng, 1, brief=s.config.brief)[0]
+    return SeedRow(
+        slot=slot,
+        draw=step + 1,
+        value=start.value,
+        program=start.program,
+        construction=start.construction,
     )
 
 

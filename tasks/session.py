@@ -97,7 +97,8 @@ class Session:
 
     @cached_property
     def judge(self) -> Judge:
-        return Judge(self.config.workers)
+        baseline = self.config.advantage == "mean_baseline"
+        return Judge(self.config.workers, baseline=baseline)
 
     def staging_folder(self, step: int) -> Path:
         """Where the update of a step stages its files."""

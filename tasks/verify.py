@@ -16,7 +16,7 @@ from eurekaflow.verifiers.contest import Contest
 from eurekaflow.verifiers.contest_trial import trial
 from eurekaflow.verifiers.extract import extract
 from eurekaflow.verifiers.judge import unparseable
-from eurekaflow.verifiers.problem import Construction, Outcome, Verdict
+from eurekaflow.verifiers.problem import EXACT, Construction, Outcome, Verdict
 from eurekaflow.verifiers.sandbox import Execution
 
 STORE_EVERY = 16  # verdicts per transaction
@@ -88,13 +88,22 @@ def judge_one(s: Session, step: int, pending: Pending, parent: Construction | No
         s.problem.limits(budget_s=s.config.budget_s), memory_bytes=s.config.memory_mb << 20
     )
     execution = s.sandbox.run(job, limits)
-    return row(s, pending, program, s.judge.verdict(s.config.problem, execution), execution)
+    verdict = s.judge.verdict(s.config.problem, execution)
+    if verdict.outcome is Outcome.EXPLOIT:
+        text = f"attempt {pending.attempt_id}: {verdict.message}"
+        s.notify("note", step=step, metrics={"text": text})
+    return row(s, pending, program, verdict, execution)
 
 
 def candidate_seed(run_seed: int, step: int, pending: Pending) -> int:
     """The seed a candidate is given: a pure function of its place in the run."""
     key = [run_seed, step + 1, pending.group_index, pending.attempt_index]
     return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
+
+
+def metrics_of(verdict: Verdict) -> dict[str, float]:
+    """What was measured; says whether the value is exact, as it is when it beats the record."""
+    return {**verdict.metrics, "exact": 1.0} if verdict.mode == EXACT else verdict.metrics
 
 
 def row(
@@ -113,7 +122,7 @@ def row(
         program=program,
         construction=verdict.construction,
         stdout=verdict.stdout[-STDOUT_TAIL:],
-        metrics=verdict.metrics,
+        metrics=metrics_of(verdict),
         archivable=verdict.outcome is Outcome.VALID and s.problem.archivable(verdict.construction),
         queue_s=execution.queue_s if execution else 0.0,
         run_s=execution.wall_s if execution else 0.0,

@@ -160,7 +160,7 @@ def test_the_score_at_the_common_tolerance_stands_beside_ours() -> None:
         ([[[0.5, 0.5]] * 26, [0.01] * 26], "overlap"),
         ([[0.5, 0.5]] * 26, "coincide"),
         ([[2.0, 0.5], *grid(25)], "not inside"),
-        ([[0.5, 0.5, 0.1]] * 26, "length 3"),
+        ([[0.5, 0.5, 0.1]] * 26, "overlap"),
         ([[0.5]] * 26, "1 numbers"),
         ([None] * 26, "null"),
         ([[None, None]] * 26, "null"),

@@ -226,7 +226,8 @@ def test_a_construction_is_scored_from_a_file(
     report = json.loads(capsys.readouterr().out)
     assert (report["valid"], report["score"], report["value"]) == (True, 0.5, -0.5)
     assert report["mode"] == "exact"
-    assert {"holder", "score", "kind", "ahead"} == set(report["records"][0])
+    known = {"holder", "score", "kind", "role", "mode", "source", "ahead"}
+    assert known == set(report["records"][0])
     assert all(record["ahead"] < 0 for record in report["records"])
 
 

@@ -209,6 +209,7 @@ def test_a_score_beyond_the_record_is_measured_exactly() -> None:
 
 def test_the_reward_is_one_over_the_score() -> None:
     assert ERDOS.reward(-0.4) == 2.5
+    assert ERDOS.baseline_reward(-0.4) == pytest.approx(1 / (1e-8 + 0.4), abs=1e-12)
     assert ERDOS.score(-0.4) == 0.4
     assert ERDOS.record() is not None
     assert ERDOS.record().score == 0.380876  # type: ignore[union-attr]

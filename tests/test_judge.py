@@ -162,7 +162,13 @@ def test_a_proven_bound_broken_is_an_exploit_without_reward(judge: Judge, awkwar
 
 def test_exactness_reaches_the_problem(judge: Judge, awkward: str) -> None:
     assert judge.verdict(awkward, returned("x")).value == 0.5
-    assert judge.verdict(awkward, returned("x"), exact=True).value == 1.0
+    assert judge.verdict(awkward, returned("x"), mode="exact").value == 1.0
+
+
+def test_the_mean_baseline_has_a_reward_formula_of_its_own(judge: Judge) -> None:
+    with Judge(1, baseline=True) as other:
+        rewards = [j.verdict("erdos", returned([0.5] * 4)).reward for j in (judge, other)]
+    assert rewards == [2.0, 1 / (1e-8 + 0.5)]
 
 
 def test_a_text_answer_is_judged_as_text(judge: Judge, awkward: str) -> None:

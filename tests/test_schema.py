@@ -51,7 +51,11 @@ def filled(archive: Archive, hold: Hold) -> Archive:
     expand(archive, hold, 0, [(first, [-0.5, None, -0.4]), (second, [-0.7, None, None])])
     archive.add_ledger(hold, 0, "sample", tokens_out=12, cpu_s=1.5)
     archive.commit_step(hold, 0)
-    archive.add_claim(first, verifier_version="1", mode="exact", value=-1.0, hardware={})
+    best = archive.best(hold.run_id)
+    assert best is not None
+    archive.add_claim(
+        best.id, verifier_version="1", mode="exact", value=-0.4, hardware={}, exact="2/5"
+    )
     with psycopg.connect(archive.url) as connection:
         connection.execute(
             "insert into archive.prunings (run_id, until_step, tokens_until) values (%s, -1, -1)",

@@ -162,7 +162,9 @@ class Ahc039(Contest):
     texts: ClassVar[ModuleType] = ahc039_texts
     official_seeds: ClassVar[tuple[int, ...]] = tuple(data("ahc039_official_seeds.json")["seeds"])
     records = tuple(
-        Record(holder=holder, score=points, kind=kind, source=f"{source}: official 150 cases")
+        Record(
+            holder=holder, score=points, kind=kind, source=source, mode="the official 150 cases"
+        )
         for holder, points, kind, source in ahc039_texts.RECORDS
     )
 

@@ -128,7 +128,9 @@ class Ahc058(Contest):
     reward_unit = 3_000_000.0
     texts: ClassVar[ModuleType] = ahc058_texts
     records = tuple(
-        Record(holder=holder, score=points, kind=kind, source=f"{source}: official 150 cases")
+        Record(
+            holder=holder, score=points, kind=kind, source=source, mode="the official 150 cases"
+        )
         for holder, points, kind, source in ahc058_texts.RECORDS
     )
 

@@ -110,22 +110,21 @@ class CirclePacking(Problem):
             metrics["score_at_1e-12"] = math.fsum(radii)
         if claimed is not None:
             metrics["claim_gap"] = claimed - value
-        return Judgement(value=value, construction=_triples(packing), metrics=metrics)
-
-    def claim(self, construction: object) -> Fraction:
-        """The exact sum of radii of a construction: n rows [x, y, r]. Raises InvalidAnswer."""
-        if isinstance(construction, np.ndarray):
-            construction = construction.tolist()
-        table = rows(construction, what="the construction", count=self.count, width=3)
-        packing = repair([row[:2] for row in table], [row[2] for row in table])
-        _gate(packing)
-        return packing.total
+        return Judgement(
+            value=value, construction=_triples(packing), metrics=metrics, exact=packing.total
+        )
 
     def _read(self, answer: object) -> tuple[Centers, list[float], float | None]:
-        """(centers, radii, claimed sum) of the answer; bare centers get their best radii."""
+        """(centers, radii, claimed sum) of the answer; bare centers get their best radii.
+
+        Rows of [x, y, r], as constructions are stored, are centers with their radii.
+        """
         if not isinstance(answer, list):
             raise InvalidAnswer("return (centers, radii, sum), (centers, radii) or centers")
         if len(answer) not in (2, 3):
+            if answer and isinstance(answer[0], list) and len(answer[0]) == 3:
+                table = rows(answer, what="circles", count=self.count, width=3)
+                return [row[:2] for row in table], [row[2] for row in table], None
             centers = rows(answer, what="centers", count=self.count, width=2)
             return centers, _best(centers), None
         centers = rows(answer[0], what="centers", count=self.count, width=2)

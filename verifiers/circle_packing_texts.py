@@ -37,20 +37,49 @@ def run_packing():
     return climb(parent_centers, lambda c: c + np.random.normal(0, 0.1, c.shape))
 """
 
+_FRIEDMAN = "https://erich-friedman.github.io/packing/cirRsqu"
+_TABLE = "arXiv 2601.16175, table 3"
+
 RECORDS_26 = (
     Record(
         holder="Friedman, Packing Center",
         score=2.634,
         kind="human",
-        source="https://erich-friedman.github.io/packing/cirRsqu",
+        role="human",
+        mode="printed to three decimals",
+        source=_FRIEDMAN,
     ),
-    Record(holder="AlphaEvolve", score=2.635862, kind="ai", source="AlphaEvolve, appendix B"),
-    Record(holder="ShinkaEvolve", score=2.635982, kind="ai", source="arXiv 2601.16175, table 3"),
+    Record(
+        holder="AlphaEvolve",
+        score=2.635862,
+        kind="ai",
+        role="previous AI",
+        mode="float64, no tolerance",
+        source="AlphaEvolve, appendix B",
+    ),
+    Record(
+        holder="ShinkaEvolve",
+        score=2.635982,
+        kind="ai",
+        role="previous AI",
+        mode="float64, tolerance not stated",
+        source=_TABLE,
+    ),
     Record(
         holder="AlphaEvolve V2, ThetaEvolve, TTT-Discover",
         score=2.635983,
         kind="ai",
-        source="arXiv 2601.16175, table 3",
+        role="TTT-Discover",
+        mode="float64, tolerance 1e-12",
+        source=_TABLE,
+    ),
+    Record(
+        holder="a public page of 2026",
+        score=2.6359830853,
+        kind="claim",
+        role="newest",
+        mode="stricter than 1e-12, by its own account",
+        source="a web page; unconfirmed",
     ),
 )
 
@@ -59,13 +88,24 @@ RECORDS_32 = (
         holder="Friedman, Packing Center",
         score=2.936,
         kind="human",
-        source="https://erich-friedman.github.io/packing/cirRsqu",
+        role="human",
+        mode="printed to three decimals",
+        source=_FRIEDMAN,
     ),
-    Record(holder="AlphaEvolve", score=2.937944, kind="ai", source="AlphaEvolve, appendix B"),
+    Record(
+        holder="AlphaEvolve",
+        score=2.937944,
+        kind="ai",
+        role="previous AI",
+        mode="float64, no tolerance",
+        source="AlphaEvolve, appendix B",
+    ),
     Record(
         holder="AlphaEvolve V2, TTT-Discover",
         score=2.939572,
         kind="ai",
-        source="arXiv 2601.16175, table 3",
+        role="TTT-Discover",
+        mode="float64, tolerance 1e-12",
+        source=_TABLE,
     ),
 )

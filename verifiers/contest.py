@@ -13,14 +13,24 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from eurekaflow.verifiers.contest_text import InvalidOutput
 from eurekaflow.verifiers.cpp import require_compiler
-from eurekaflow.verifiers.problem import InvalidAnswer, Judgement, Problem, Seed
-from eurekaflow.verifiers.sandbox import Limits
+from eurekaflow.verifiers.problem import (
+    TRAINING,
+    InvalidAnswer,
+    Judgement,
+    Problem,
+    Remeasurement,
+    Seed,
+)
+from eurekaflow.verifiers.sandbox import Limits, Sandbox
+
+if TYPE_CHECKING:
+    from eurekaflow.verifiers.judge import Judge
 
 CASES = 150  # of an official set, and local seeds 0 … 149
 CPU_S = 2.0  # user and system together, threads included
@@ -49,6 +59,9 @@ class Contest(Problem):
     official_seeds: ClassVar[tuple[int, ...]] = ()  # held out: final scoring only
 
     count = CASES
+    modes = (TRAINING,)
+    finalists = 3
+    held_out: Sequence[int] = ()  # the cases instead of the local ones, when there are any
 
     def generate_input(self, seed: int) -> str:
         """The official input of a u64 seed."""
@@ -67,7 +80,33 @@ class Contest(Problem):
         require_compiler()
 
     def cases(self) -> Sequence[int]:
-        return range(self.count)
+        return self.held_out or range(self.count)
+
+    def remeasure(
+        self, program: str, *, spec: str, sandbox: Sandbox, judge: Judge
+    ) -> Sequence[Remeasurement]:
+        """The mean over the 150 held-out cases."""
+        from eurekaflow.verifiers.contest_trial import trial
+
+        final = copy.copy(self)
+        final.held_out = tuple(self.final_cases())
+        tried = trial(  # mypy sees this module under two names when it checks the folder
+            final,  # type: ignore[arg-type]
+            spec,
+            program,
+            sandbox=sandbox,
+            judge=judge,
+            workers=1,
+        )
+        verdict = tried.verdict
+        if verdict.value is None:
+            raise InvalidAnswer(f"it fails on held-out inputs: {verdict.message}")
+        kind = "official seeds" if self.official_seeds else "fresh seeds"
+        return [
+            Remeasurement(
+                mode="held-out", value=verdict.value, message=f"{len(final.held_out)} {kind}"
+            )
+        ]
 
     def final_cases(self, *, seed: int = 0) -> Sequence[int]:
         """150 seeds that no training sees: the official ones where public, else fresh ones."""

@@ -55,24 +55,32 @@ class Erdos(Problem):
             holder="Haugland 2016",
             score=0.380927,
             kind="human",
+            role="human",
+            mode="float64",
             source="The minimum overlap problem revisited, arXiv 1609.08000 (51 cells)",
         ),
         Record(
             holder="AlphaEvolve",
             score=0.380924,
             kind="ai",
+            role="previous AI",
+            mode="float64, sum exactly n/2",
             source="AlphaEvolve, appendix B (95 cells, symmetric)",
         ),
         Record(
             holder="TTT-Discover",
             score=0.380876,
             kind="ai",
+            role="TTT-Discover",
+            mode="float64, rescaled",
             source="arXiv 2601.16175, table 2 (600 cells, asymmetric)",
         ),
         Record(
             holder="a public note of 2026",
             score=0.380871,
             kind="claim",
+            role="newest",
+            mode="not stated",
             source="cites Together AI; unconfirmed",
         ),
     )
@@ -102,35 +110,21 @@ class Erdos(Problem):
     def picture(self, named: Mapping[str, Construction]) -> str:
         return pictures.step_functions(named)
 
+    def baseline_reward(self, value: float) -> float:
+        return 1.0 / (1e-8 - value)
+
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         longest = LONGEST_CLAIM if exact else LONGEST_IN_TRAINING
         heights, claimed = _read(answer, longest)
         numerators, denominator = repair(heights)
         construction = np.array([p / denominator for p in numerators])
-        score = c5(construction)
-        if exact or score < self._best_score():
-            score = float(exact_c5(numerators, denominator))
-        _gate(score)
+        certified = exact_c5(numerators, denominator) if exact else None
+        score = c5(construction) if certified is None else float(certified)
+        _gate(score if certified is None else certified)
         metrics = {"cells": float(len(heights))}
         if claimed is not None:
             metrics["claim_gap"] = score - claimed
-        return Judgement(value=-score, construction=construction, metrics=metrics)
-
-    def claim(self, construction: object) -> Fraction:
-        """The exact C5 of a construction (list or 1-D array of heights) of up to 20,000 cells.
-
-        Raises InvalidAnswer. Round the result up to print it.
-        """
-        if isinstance(construction, np.ndarray):
-            construction = construction.tolist()
-        heights, _ = _read(construction, LONGEST_CLAIM)
-        score = exact_c5(*repair(heights))
-        _gate(score)
-        return score
-
-    def _best_score(self) -> float:
-        record = self.record()
-        return record.score if record else 0.0
+        return Judgement(value=-score, construction=construction, metrics=metrics, exact=certified)
 
 
 def _random_start(rng: np.random.Generator, program: str) -> Seed:

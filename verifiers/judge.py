@@ -20,7 +20,7 @@ import numpy as np
 
 from eurekaflow.verifiers.judge_process import JudgeUnavailable, Worker, WorkerLost
 from eurekaflow.verifiers.judge_worker import LIMITS_EXCEEDED
-from eurekaflow.verifiers.problem import Outcome, Verdict
+from eurekaflow.verifiers.problem import TRAINING, Outcome, Verdict
 from eurekaflow.verifiers.sandbox import Cause, Execution
 
 __all__ = ["STDOUT_CHARACTERS", "Judge", "JudgeUnavailable", "stdout_tail", "unparseable"]
@@ -64,27 +64,33 @@ class Judge:
         wall_s: float = 30.0,
         memory_bytes: int = 4 << 30,
         answer_bytes: int = 64 << 20,
+        baseline: bool = False,
     ) -> None:
+        """`baseline` asks for the rewards of the estimator `mean_baseline`."""
         self._wall_s = wall_s
         self._memory_bytes = memory_bytes
         self._answer_bytes = answer_bytes
+        self._baseline = baseline
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(workers)
         self._closed = False
 
-    def verdict(self, problem_spec: str, execution: Execution, *, exact: bool = False) -> Verdict:
-        """What became of one execution; `exact` asks for rational arithmetic."""
+    def verdict(self, problem_spec: str, execution: Execution, *, mode: str = TRAINING) -> Verdict:
+        """What became of one execution, measured in one of the problem's modes.
+
+        In training, a value better than the published record is measured exactly where it can be.
+        """
         tail = stdout_tail(execution)
         if execution.cause is not Cause.RETURNED or execution.result is None:
             outcome = _OUTCOMES.get(execution.cause, Outcome.NO_RESULT)
             return Verdict(outcome=outcome, message=execution.message, stdout=tail)
-        header = {"problem": problem_spec, "json": True, "exact": exact}
+        header = {"problem": problem_spec, "json": True, "mode": mode}
         return self._judge(header, execution.result, tail)
 
-    def verdict_of_text(self, problem_spec: str, text: str, *, exact: bool = False) -> Verdict:
+    def verdict_of_text(self, problem_spec: str, text: str, *, mode: str = TRAINING) -> Verdict:
         """What a data answer (kinds `json` and `text`) is worth."""
-        header = {"problem": problem_spec, "json": False, "exact": exact}
+        header = {"problem": problem_spec, "json": False, "mode": mode}
         return self._judge(header, text.encode("utf-8", errors="replace"), "")
 
     def close(self) -> None:
@@ -115,6 +121,7 @@ class Judge:
         if len(payload) > self._answer_bytes:
             message = f"the answer has {len(payload)} bytes, allowed are {self._answer_bytes}"
             return Verdict(outcome=Outcome.TOO_LARGE, message=message, stdout=stdout)
+        header["baseline"] = self._baseline
         with self._slots:
             reply, numbers = self._with_one_retry(lambda w: w.ask(header, payload, self._wall_s))
         return _verdict(reply, numbers, stdout)
@@ -176,4 +183,6 @@ def _verdict(reply: dict[str, Any], numbers: bytes, stdout: str) -> Verdict:
         construction=construction,
         stdout=stdout,
         metrics=reply.get("metrics", {}),
+        mode=reply.get("mode", ""),
+        exact=reply.get("exact", ""),
     )

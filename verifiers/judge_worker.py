@@ -29,6 +29,8 @@ import numpy as np
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import (
+    EXACT,
+    TRAINING,
     InvalidAnswer,
     Judgement,
     Outcome,
@@ -66,6 +68,7 @@ def main(memory_bytes: int, cpu_s: float) -> None:
     """Serve until stdin ends."""
     requests, replies = _take_pipes()
     _limit(memory_bytes)
+    sys.set_int_max_str_digits(0)  # exact values are long; answers are bounded by their parser
     write_frame(replies, b"ready")
     replies.flush()
     while True:
@@ -128,7 +131,10 @@ def _answer(
 ) -> tuple[dict[str, Any], bytes]:
     try:
         answer = parse(payload) if header["json"] else _text(payload)
-        return _valid(problem.judge(answer, exact=header["exact"]), problem.reward)
+        judgement, mode = _measured(problem, answer, header["mode"])
+        reward = problem.baseline_reward if header["baseline"] else problem.reward
+        reply, numbers = _valid(judgement, reward)
+        return {**reply, "mode": mode}, numbers
     except ProvenBoundBroken as error:
         return _failed(Outcome.EXPLOIT, f"alert: beyond a proven bound: {error}"), b""
     except InvalidAnswer as error:
@@ -138,6 +144,15 @@ def _answer(
     except Exception as error:  # a verifier that trips over an answer does not accept it
         message = f"the verifier failed on this answer: {type(error).__name__}: {error}"
         return _failed(Outcome.INVALID, message), b""
+
+
+def _measured(problem: Problem, answer: object, mode: str) -> tuple[Judgement, str]:
+    """The judgement and its mode; what beats the record is measured exactly at once."""
+    judgement, record = problem.measure(answer, mode=mode), problem.record()
+    beyond = record is not None and judgement.value > problem.value(record.score)
+    if mode != TRAINING or not beyond or EXACT not in problem.modes:
+        return judgement, mode
+    return problem.measure(answer, mode=EXACT), EXACT
 
 
 def _text(payload: bytes) -> str:
@@ -153,6 +168,8 @@ def _valid(judgement: Judgement, reward: Any) -> tuple[dict[str, Any], bytes]:
         raise InvalidAnswer(f"the score {value} or its reward {earned} is not finite")
     metrics = {k: float(v) for k, v in judgement.metrics.items() if math.isfinite(v)}
     reply = {"outcome": Outcome.VALID, "value": value, "reward": earned, "metrics": metrics}
+    if judgement.exact is not None:
+        reply["exact"] = str(judgement.exact)
     if judgement.construction is None:
         return reply, b""
     numbers = np.ascontiguousarray(judgement.construction, dtype=np.float64)

@@ -1,13 +1,22 @@
-"""Exact products of integer sequences through one big-integer multiplication (Kronecker).
+"""Exact products of integer sequences through one big multiplication (Kronecker substitution).
 
-A sequence is packed into one integer, each entry in a slot wide enough for any coefficient of the
-product, so the product's slots are the coefficients. Python's own multiplication does the work:
-about 10 ms for two sequences of 600 doubles.
+A sequence is packed into one number, each entry in a slot wide enough for any coefficient of the
+product, so the product's slots are the coefficients. The numbers are decimal, because `decimal`
+multiplies by number-theoretic transforms where Python's integers use Karatsuba's method: 50,000
+entries of 100 bits take about half a second. Inexact results are trapped, so none can be rounded.
 """
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Sequence
+
+_EXACT = decimal.Context(
+    prec=decimal.MAX_PREC,
+    Emax=decimal.MAX_EMAX,
+    Emin=decimal.MIN_EMIN,
+    traps=[decimal.Inexact, decimal.InvalidOperation],
+)
 
 
 def to_integers(values: Sequence[float]) -> list[int]:
@@ -24,12 +33,12 @@ def correlation(a: Sequence[int], b: Sequence[int]) -> list[int]:
 
 def convolution(a: Sequence[int], b: Sequence[int]) -> list[int]:
     """All n + m - 1 coefficients of the product, for non-negative integers."""
-    bound = min(len(a), len(b)) * max(a) * max(b)
-    width = bound.bit_length() // 8 + 1  # bytes of a slot
-    count = len(a) + len(b) - 1
-    product = (_pack(a, width) * _pack(b, width)).to_bytes(width * (count + 1), "little")
-    return [int.from_bytes(product[i * width : (i + 1) * width], "little") for i in range(count)]
+    width = len(str(min(len(a), len(b)) * max(a) * max(b)))  # digits of a slot
+    first = _pack(a, width)
+    second = first if a is b else _pack(b, width)
+    digits = str(_EXACT.multiply(first, second)).zfill(width * (len(a) + len(b) - 1))
+    return [int(digits[i : i + width]) for i in range(0, len(digits), width)]
 
 
-def _pack(values: Sequence[int], width: int) -> int:
-    return int.from_bytes(b"".join(v.to_bytes(width, "little") for v in values), "little")
+def _pack(values: Sequence[int], width: int) -> decimal.Decimal:
+    return decimal.Decimal("".join([str(value).zfill(width) for value in values]))

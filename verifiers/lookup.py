@@ -16,6 +16,8 @@ GROUP = "eurekaflow.problems"
 
 # canonical id -> (module, class), so that looking one up imports that one only
 _BUILTIN = {
+    "ac1": ("eurekaflow.verifiers.autocorrelation", "AC1"),
+    "ac2": ("eurekaflow.verifiers.autocorrelation", "AC2"),
     "erdos": ("eurekaflow.verifiers.erdos", "Erdos"),
     "circle-packing-26": ("eurekaflow.verifiers.circle_packing", "CirclePacking26"),
     "circle-packing-32": ("eurekaflow.verifiers.circle_packing", "CirclePacking32"),

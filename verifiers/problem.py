@@ -12,12 +12,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Literal, Self
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from eurekaflow.verifiers.sandbox import Job, Limits
+from eurekaflow.verifiers.sandbox import Job, Limits, Sandbox
+
+if TYPE_CHECKING:
+    from eurekaflow.verifiers.judge import Judge
 
 Construction = npt.NDArray[np.float64]  # 1-D (a step function) or 2-D (rows such as x, y, r)
 
@@ -65,6 +69,8 @@ class Record:
     score: float
     kind: Literal["human", "ai", "claim"]  # claim: published but not confirmed
     source: str
+    role: Literal["human", "previous AI", "TTT-Discover", "newest", ""] = ""  # why it is listed
+    mode: str = ""  # how its holder measured it: arithmetic, tolerance, sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,8 @@ class Verdict:
     construction: Construction | None = None  # repaired and normalised: what the value belongs to
     stdout: str = ""  # the tail shown to the next attempt
     metrics: dict[str, float] = field(default_factory=dict)
+    mode: str = ""  # how the value was measured; "" = it was not
+    exact: str = ""  # the score as a fraction p/q, when it was measured exactly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,20 @@ class Judgement:
     value: float
     construction: Construction | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    exact: Fraction | None = None  # the score, when it was computed in rational arithmetic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remeasurement:
+    """One answer of a finalist measured again on held-out material."""
+
+    mode: str  # what it was measured on, such as "held-out" or "strict"
+    value: float
+    message: str = ""
+
+
+TRAINING = "training"  # the mode of a run: fast, and precise enough to search with
+EXACT = "exact"  # rational arithmetic
 
 
 class Problem:
@@ -112,6 +134,12 @@ class Problem:
     construction_name: ClassVar[str] = ""  # variable that holds the parent's construction
     target: ClassVar[float | None] = None  # a score slightly better than the record
     records: ClassVar[tuple[Record, ...]] = ()
+    modes: ClassVar[tuple[str, ...]] = (TRAINING, EXACT)  # of `measure`
+    claim_mode: ClassVar[str] = EXACT  # the mode that a reported result rests on
+    finalists: ClassVar[int] = 1  # best attempts that the final selection measures again
+    redraws: ClassVar[bool] = False  # seeds are drawn anew whenever one is chosen as parent
+    # foreign: the evaluator is somebody else's and shares the sandbox, so nothing can be claimed
+    trust: ClassVar[Literal["verified", "foreign"]] = "verified"
 
     def statement(self, *, brief: bool = False) -> str:
         """The task in words, with the validity rules. `brief` is for small models."""
@@ -167,9 +195,41 @@ class Problem:
         """
         raise NotImplementedError
 
+    def measure(self, answer: object, *, mode: str) -> Judgement:
+        """`judge` in one of `modes`. Override it when there are more than training and exact."""
+        return self.judge(answer, exact=mode == EXACT)
+
+    def claim(self, construction: Construction | list[object]) -> Fraction:
+        """The exact score of a construction. Raises InvalidAnswer, TypeError without that mode."""
+        answer: object = construction
+        if isinstance(construction, np.ndarray):
+            answer = self.answer_of(construction)
+        exact = self.measure(answer, mode=EXACT).exact
+        if exact is None:
+            raise TypeError(f"{self.name} has no exact arithmetic")
+        return exact
+
+    def answer_of(self, construction: Construction) -> object:
+        """The JSON answer that a stored construction is, for measuring it again."""
+        return construction.tolist()
+
+    def remeasure(
+        self, program: str, *, spec: str, sandbox: Sandbox, judge: Judge
+    ) -> Sequence[Remeasurement]:
+        """Measure a finalist's program on held-out material; `spec` names the problem to `judge`.
+
+        Problems whose answer is a construction leave this empty: it is measured in `claim_mode`.
+        Raises InvalidAnswer when the program fails there.
+        """
+        return ()
+
     def reward(self, value: float) -> float:
         """The objective's reward of a valid value."""
         return value
+
+    def baseline_reward(self, value: float) -> float:
+        """The reward under the estimator `mean_baseline`, whose advantage depends on its scale."""
+        return self.reward(value)
 
     def score(self, value: float) -> float:
         """The metric as printed."""

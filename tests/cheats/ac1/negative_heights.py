@@ -1,0 +1,8 @@
+"""Negative heights cancel the peaks of f*f.
+
+expect: invalid: negative
+"""
+
+
+def propose_candidate(**kwargs):
+    return [1.0, -0.5, 1.0, -0.5] * 250

@@ -1,0 +1,8 @@
+"""A million cells against a direct convolution: minutes of verification.
+
+expect: invalid: length 1000000
+"""
+
+
+def construct_function(**kwargs):
+    return [1] * 1_000_000

@@ -1,0 +1,16 @@
+"""Floats whose `__float__` and comparisons lie: a double crosses, nothing else.
+
+expect: honest: 0.6666666666666666
+"""
+
+
+class Odd(float):
+    def __float__(self):
+        return 1.0
+
+    def __lt__(self, other):
+        return False
+
+
+def construct_function(**kwargs):
+    return [Odd(1.0) for _ in range(1000)]

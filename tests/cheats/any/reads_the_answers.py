@@ -1,0 +1,10 @@
+"""Files of the host are searched for constructions and secrets.
+
+expect: raised:
+"""
+
+from pathlib import Path
+
+
+def run(**kwargs):
+    return Path("/root/.bashrc").read_text() + Path("/etc/shadow").read_text()

@@ -1,0 +1,8 @@
+"""The maximum over nothing.
+
+expect: invalid: length 0
+"""
+
+
+def run(**kwargs):
+    return []
