@@ -78,22 +78,26 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Bytes a run needs on its device, and whether they are there."""
+    """Bytes a run needs on its device, where sampling and update take turns."""
 
     weights: int
     adapter: int  # with Adam's moments and gradients
-    sampling: int  # keys, values and logits of the rows in flight
+    sampling: int  # keys, values and logits of all rows in flight
+    row: int  # of one row: the others can wait
     update: int  # activations of the smallest micro-batch, logits of a chunk
     available: int
 
     @property
     def needed(self) -> int:
-        """Sampling and update take turns."""
-        return self.weights + self.adapter + max(self.sampling, self.update)
+        return self.weights + self.adapter + max(self.row, self.update)
 
     @property
     def fits(self) -> bool:
         return self.needed <= self.available
+
+    @property
+    def all_rows_fit(self) -> bool:
+        return self.weights + self.adapter + max(self.sampling, self.update) <= self.available
 
 
 def forecast(
@@ -115,26 +119,27 @@ def forecast(
     sizes = Sizes.of(config)
     each = activation_bytes(config, learning=True, checkpointing=checkpointing)
     head = sizes.vocabulary * (sizes.width + lora_rank) * BF16  # the sampler's own copy
+    row = tokens * sizes.key_bytes + sizes.vocabulary * FP32
     return Forecast(
         weights=sizes.parameters * weight_bytes,
         adapter=sizes.adapter(lora_rank) * (ADAM + BF16) + head,
-        sampling=rows * (tokens * sizes.key_bytes + sizes.vocabulary * FP32),
+        sampling=rows * row,
+        row=row,
         update=(prompt + tokens) * each + sizes.vocabulary * LOGITS,
         available=available,
     )
 
 
 def advice(found: Forecast, *, checkpointing: bool) -> str:
-    """What to change where it does not fit; "" where it does."""
-    if found.fits:
+    """What to change where not everything fits; "" where it does."""
+    if found.all_rows_fit:
         return ""
-    fixed = found.weights + found.adapter
-    if fixed > found.available:
-        return "use a smaller model, or a device with more memory"
-    if found.sampling + fixed > found.available:
-        return "lower --set max_new_tokens or --set group_size: rows beyond the memory wait"
-    if not checkpointing:
-        return "--set checkpointing=true, which computes activations twice and keeps few"
+    if found.fits:
+        return "lower --set max_new_tokens or --group-size, or let responses wait for each other"
+    if found.weights + found.adapter > found.available:
+        return "use a smaller model (--model), or a device with more memory"
+    if not checkpointing and found.update >= found.row:
+        return "--set checkpointing=true, which keeps few activations and computes them twice"
     return "lower --set max_new_tokens"
 
 
@@ -144,7 +149,7 @@ def activation_bytes(config: Any, *, learning: bool, checkpointing: bool) -> int
     across = s.size * (s.heads + 2 * s.groups)
     feed = s.inner * s.chosen
     # Inputs and outputs of linear layers, float32 copies in norms, the gated activation's parts.
-    layer = BF16 * (9 * s.width + 4 * across + 5 * feed) + FP32 * 2 * s.width
+    layer = BF16 * (9 * s.width + 4 * across + 4 * feed) + FP32 * 2 * s.width
     if not learning:
         return layer + BF16 * 4 * s.width
     if checkpointing:
