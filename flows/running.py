@@ -15,7 +15,7 @@ from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import EurekaError
 
 if TYPE_CHECKING:
-    from eurekaflow.flows.configure import Resolved
+    from eurekaflow.flows.configure import Resolved, Surroundings
     from eurekaflow.flows.launch import Summary
     from eurekaflow.flows.progress import Display
     from eurekaflow.tasks.session import Listener
@@ -109,7 +109,7 @@ def run(
         config_file=config,
     )
     if dry_run:
-        return print_configuration(resolved, as_json=json)
+        return print_configuration(resolved, surroundings(), as_json=json)
     here = surroundings()
     prepare_model(resolved.config.model, here.home)
     from eurekaflow.flows import launch
@@ -206,8 +206,9 @@ def _against_record(summary: Summary) -> str:
     return f"{name}: {number(-gain)} away" if gain else f"{name}: equalled"
 
 
-def print_configuration(resolved: Resolved, *, as_json: bool) -> int:
-    """Every setting with its value and where it came from, on stdout."""
+def print_configuration(resolved: Resolved, here: Surroundings, *, as_json: bool) -> int:
+    """Every setting with its value and where it came from, on stdout; the memory on stderr."""
+    from eurekaflow.flows.memory_forecast import of_run
     from eurekaflow.flows.rendering import print_json, print_table
 
     if as_json:
@@ -215,4 +216,6 @@ def print_configuration(resolved: Resolved, *, as_json: bool) -> int:
     else:
         rows = [(n, str(v), s) for n, v, s in resolved.rows()]
         print_table(("setting", "value", "source"), rows)
+    memory = of_run(resolved.config, here)
+    print(f"memory: {memory.message}", *filter(None, [memory.fix]), sep="; ", file=sys.stderr)
     return 0

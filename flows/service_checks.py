@@ -89,4 +89,12 @@ def weights(here: Surroundings) -> Check:
     return Check("weights", "pass", str(found))
 
 
-SERVICES = (database, schema, prefect, sandbox, weights)
+def model_memory(here: Surroundings) -> Check:
+    """The model of an automatic run fits this machine."""
+    from eurekaflow.flows.configure import resolve
+    from eurekaflow.flows.memory_forecast import of_run
+
+    return of_run(resolve("erdos").config, here)
+
+
+SERVICES = (database, schema, prefect, sandbox, weights, model_memory)

@@ -23,13 +23,32 @@ def uniforms(
     SplitMix64's finaliser over each counter in turn (Steele, Lea and Flood 2014), so that nearby
     counters give unrelated values. Counters are taken modulo 2**64; step -1 is allowed.
     """
+    seeds = row_seeds(run_seed=run_seed, step=step, group=group, attempts=attempts)
+    return from_seeds(seeds, np.full(len(attempts), position))
+
+
+def row_seeds(
+    *, run_seed: int, step: int, group: int, attempts: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """All counters but the position, mixed: what a device needs of a row, int64 [R]."""
     state = np.zeros(len(attempts), dtype=np.uint64)
-    counters: list[int | Sequence[int]] = [run_seed, step, group, attempts, position]
-    with np.errstate(over="ignore"):
-        for counter in counters:
-            word = np.asarray(counter, dtype=np.int64).astype(np.uint64)
-            state = _mixed((state ^ word) + _GOLDEN)
+    counters: list[int | Sequence[int]] = [run_seed, step, group, attempts]
+    for counter in counters:
+        state = _with(state, np.asarray(counter, dtype=np.int64))
+    return state.view(np.int64)
+
+
+def from_seeds(
+    seeds: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """The uniforms of rows at their positions, float64 [R]."""
+    state = _with(seeds.view(np.uint64), positions)
     return ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def _with(state: npt.NDArray[np.uint64], counter: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        return _mixed((state ^ counter.astype(np.uint64)) + _GOLDEN)
 
 
 def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -7,7 +7,7 @@ their sum. The result equals that of separate sequences, at a fraction of the to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,24 +56,42 @@ class GroupPass:
         self.decoder, self.head = decoder, head
         self.device = head.weight.device
 
-    @torch.no_grad()
     def base(
-        self, group: TrainedGroup, tokens: Sequence[TrainedTokens], settings: UpdateSettings
+        self,
+        groups: Sequence[TrainedGroup],
+        batch: Sequence[Sequence[TrainedTokens]],
+        settings: UpdateSettings,
     ) -> None:
         """Fills in `base`; the caller has switched the adapter off."""
+        for group, tokens in zip(groups, batch, strict=True):
+            self._base_group(group, tokens, settings)
+
+    def train(
+        self,
+        groups: Sequence[TrainedGroup],
+        batch: Sequence[Sequence[TrainedTokens]],
+        settings: UpdateSettings,
+    ) -> None:
+        """Adds the groups' gradient to the adapter; fills in `train`."""
+        for group, tokens in zip(groups, batch, strict=True):
+            self._train_group(group, tokens, settings)
+
+    @torch.no_grad()
+    def _base_group(
+        self, group: TrainedGroup, tokens: Sequence[TrainedTokens], settings: UpdateSettings
+    ) -> None:
         prompt = self._prompt(group)
         for part in _micro_batches(tokens, settings.micro_batch):
             hidden = self._hidden(prompt, part)
             logp = fused_loss.logprobs(
                 self.head, hidden, self._targets(part), settings.temperature
             )
-            for one, found in zip(part, _by_response(logp, part), strict=True):
+            for one, found in by_response(logp, part):
                 one.base = found
 
-    def train(
+    def _train_group(
         self, group: TrainedGroup, tokens: Sequence[TrainedTokens], settings: UpdateSettings
     ) -> None:
-        """Adds the group's gradient to the adapter; fills in `train`."""
         parts = list(_micro_batches(tokens, settings.micro_batch))
         if not parts:
             return
@@ -98,7 +116,7 @@ class GroupPass:
             temperature=settings.temperature,
         )
         hidden.backward(gradient)  # type: ignore[no-untyped-call]
-        for one, found in zip(part, _by_response(logp, part), strict=True):
+        for one, found in by_response(logp, part):
             one.train = found
 
     def _prompt(self, group: TrainedGroup) -> _Prompt:
@@ -152,9 +170,13 @@ def _micro_batches(tokens: Sequence[TrainedTokens], size: int) -> list[list[Trai
     return [some[i : i + size] for i in range(0, len(some), size)]
 
 
-def _by_response(logp: Tensor, part: Sequence[TrainedTokens]) -> list[Float64]:
+def by_response(
+    logp: Tensor, part: Sequence[TrainedTokens]
+) -> Iterator[tuple[TrainedTokens, Float64]]:
+    """The log-probs of each response of a micro-batch."""
     flat = logp.double().cpu().numpy()
-    return np.split(flat, np.cumsum([len(one.places) for one in part])[:-1])
+    ends = np.cumsum([len(one.places) for one in part])
+    return zip(part, np.split(flat, ends[:-1]), strict=True)
 
 
 def _tensors(prompt: _Prompt) -> list[Tensor]:

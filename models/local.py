@@ -19,8 +19,11 @@ from transformers.utils import logging as transformers_logging
 
 from eurekaflow.models import adapter, adapter_files, prefix_attention
 from eurekaflow.models.checkpoints import RESTORE
+from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
 from eurekaflow.models.errors import CheckpointDamaged, PrerequisiteMissing
 from eurekaflow.models.fingerprint import bf16_is_fast, of_policy
+from eurekaflow.models.group_sampler import GroupSampler
+from eurekaflow.models.paged_attention import Shape
 from eurekaflow.models.policy import (
     Prompt,
     Response,
@@ -29,6 +32,7 @@ from eurekaflow.models.policy import (
     UpdateSettings,
     Version,
     Wave,
+    in_turn,
 )
 from eurekaflow.models.renderer import Renderer
 from eurekaflow.models.sampler import WaveSampler
@@ -71,6 +75,9 @@ class LocalPolicy:
         decoder, head = self._model.get_decoder(), self._model.get_output_embeddings()
         self.renderer = Renderer(tokenizer, stop_ids=_stop_ids(self._model), date=date)
         self._sampler = WaveSampler(decoder, head, self.renderer)
+        self._together: GroupSampler | None = None
+        if self.device.type == "cuda":
+            self._together = together(decoder, head, self.renderer)
         self._trainer = Trainer(decoder, head, self._layers)
         self._resident: tuple[int, str] | None = None  # number and hash; None: dirty
 
@@ -101,11 +108,18 @@ class LocalPolicy:
             self._trainer.restore({})
         else:
             self._read(version.folder, version.sha256)
+        self._refresh()
         self._resident = wanted
 
     def sample(self, wave: Wave) -> Iterator[Response]:
         self._number()
         return self._sampler.sample(wave)
+
+    def sample_together(self, waves: Sequence[Wave]) -> Iterator[tuple[int, Response]]:
+        self._number()
+        if self._together is None:
+            return in_turn(self, waves)
+        return self._together.sample(waves)
 
     def update(
         self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path
@@ -113,6 +127,7 @@ class LocalPolicy:
         number = self._number()
         self._resident = None  # until the update is whole, the weights are no version
         metrics = self._trainer.update(groups, settings)
+        self._refresh()
         files = adapter_files.stage(staging, self._contents())
         sha256 = files[adapter_files.ADAPTER]
         self._resident = (number + 1, sha256)
@@ -120,6 +135,10 @@ class LocalPolicy:
 
     def close(self) -> None:
         self._resident = None
+
+    def _refresh(self) -> None:
+        if self._together is not None:
+            self._together.refresh()
 
     def _number(self) -> int:
         if self._resident is None:
@@ -164,6 +183,24 @@ class LocalPolicy:
         self._trainer.restore(state)
 
 
+def together(
+    decoder: Any, head: adapter.AdaptedLinear, renderer: Renderer, *, fused: bool = True
+) -> GroupSampler:
+    """The sampler that has all groups in flight; `fused` writes the decode step out if it can."""
+    config = decoder.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    shape = Shape(
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        groups=config.num_key_value_heads,
+        size=size,
+        dtype=head.weight.dtype,
+        device=head.weight.device,
+    )
+    step = decoder_of(decoder) if fused else ModuleDecoder(decoder)
+    return GroupSampler(decoder, step, FusedHead(head), renderer, shape)
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -199,7 +236,23 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         use_safetensors=True,
         **options,
     )
+    _check_logits(model.config)
     return model.to(device).eval(), tokenizer
+
+
+def _check_logits(config: Any) -> None:
+    """Log-probs are taken of what the output head gives, so nothing may change it afterwards."""
+    for name, none in (
+        ("final_logit_softcapping", None),
+        ("logit_scale", 1),
+        ("logits_scaling", 1),
+    ):
+        value = getattr(config, name, None)
+        if value not in (None, none):
+            raise ValueError(
+                f"{name} is {value} in this model's configuration: models that change their "
+                "logits after the output head are not supported"
+            )
 
 
 def _stop_ids(model: Any) -> list[int]:

@@ -91,6 +91,8 @@ class UpdateSettings:
     temperature: float = 1.0
     substeps: int = 1
     micro_batch: int = 8  # responses of one group per backward pass, fixed for the run
+    micro_tokens: int | None = None  # of a packed micro-batch; None on CUDA: by free memory
+    checkpointing: bool = False  # keep layers' inputs only, compute the rest again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,12 @@ class Policy(Protocol):
     def sample(self, wave: Wave) -> Iterator[Response]:
         """Responses of the wave, each as soon as it is finished, with the resident version."""
 
+    def sample_together(self, waves: Sequence[Wave]) -> Iterator[tuple[int, Response]]:
+        """Responses of several waves of one step as they finish, with the index of their wave.
+
+        Where bits are promised, wave after wave (`in_turn`); elsewhere all may be in flight.
+        """
+
     def update(
         self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path
     ) -> UpdateReport:
@@ -143,3 +151,10 @@ class Policy(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+def in_turn(policy: Policy, waves: Sequence[Wave]) -> Iterator[tuple[int, Response]]:
+    """`sample_together` for policies that sample one wave at a time."""
+    for index, wave in enumerate(waves):
+        for response in policy.sample(wave):
+            yield index, response

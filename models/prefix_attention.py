@@ -9,14 +9,16 @@ A forward pass says what it is by the keyword `prefix`, which reaches every atte
   Gradients reach the prompt's keys and values.
 
 The last two take one softmax over prompt and own tokens. Without `prefix` attention is causal.
+A layer may see a window of the newest tokens only, and may have attention sinks: one logit per
+head that takes part in the softmax and adds nothing.
 Symbols in shapes: R rows, T packed tokens, L longest row, P prompt tokens, H query heads, K key
-heads, G = H / K, D head size. Not covered: sliding windows and attention sinks; both are refused.
+heads, G = H / K, D head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,10 +28,19 @@ from transformers.modeling_utils import AttentionInterface
 NAME = "eureka_prefix"
 
 
+class Seen(NamedTuple):
+    """What a layer's softmax ranges over besides the visible keys."""
+
+    window: int | None = None  # a key is seen by queries less than that many tokens later
+    sinks: Tensor | None = None  # [H]
+
+
 class Pass(Protocol):
     """How one forward pass attends."""
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen
+    ) -> Tensor:
         """q [B, H, T, D], k and v [B, K, T, D] -> [B, T, H, D]."""
 
 
@@ -40,12 +51,14 @@ class PromptPass:
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen
+    ) -> Tensor:
         if layer != len(self.keys):
             raise RuntimeError(f"attention layer {layer} ran, but {len(self.keys)} was next")
         self.keys.append(k[0])
         self.values.append(v[0])
-        return _causal(q, k, v, scale)
+        return causal(q, k, v, scale, seen)
 
 
 class DecodePass:
@@ -65,7 +78,9 @@ class DecodePass:
         self._keys = [_buffer(k, rows, self.GROWTH) for k in prompt.keys]
         self._values = [_buffer(v, rows, self.GROWTH) for v in prompt.values]
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen
+    ) -> Tensor:
         rows, heads, _, size = q.shape
         groups = k.shape[1]
         keys, values = self._store(layer, k, v)  # [R, K, n, D]
@@ -74,12 +89,17 @@ class DecodePass:
         shared = torch.bmm(by_group, self.prompt_keys[layer])  # [K, R G, P]
         shared = shared.view(groups, rows, heads // groups, -1).transpose(0, 1)  # [R, K, G, P]
         own = torch.matmul(q, keys.transpose(-1, -2))  # [R, K, G, n]
-        weights = _softmax(shared, own, q.dtype)
         split = shared.shape[-1]
+        if seen.window is not None:
+            hidden = max(0, split + self.length + 1 - seen.window)  # the oldest tokens
+            shared[..., :hidden] = float("-inf")
+            own[..., : max(0, hidden - split)] = float("-inf")
+        sinks = None if seen.sinks is None else seen.sinks.view(1, groups, -1, 1)
+        weights = _softmax(shared, own, q.dtype, sinks)
         from_prompt = weights[..., :split].transpose(0, 1).reshape(groups, -1, split)
         out = torch.bmm(from_prompt, self.prompt_values[layer])  # [K, R G, D]
         out = out.view(groups, rows, heads // groups, size).transpose(0, 1)
-        out = out + torch.matmul(weights[..., split:], values)
+        out = out + torch.matmul(weights[..., split : split + keys.shape[2]], values)
         return out.reshape(rows, 1, heads, size)
 
     def advance(self) -> None:
@@ -124,7 +144,9 @@ class PackedPass:
         future = steps[None] > steps[:, None]  # [L, L]
         self._future = torch.zeros(future.shape).masked_fill(future, float("-inf")).to(device)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen
+    ) -> Tensor:
         heads, groups, size = q.shape[1], k.shape[1], q.shape[-1]
         rows, longest = self.rows, self.longest
         keys = self._padded(k).view(groups, rows, longest, size)
@@ -135,21 +157,36 @@ class PackedPass:
         shared = torch.bmm(flat, self.keys[layer].transpose(-1, -2))  # [K, R G L, P]
         shared = shared.view(*q.shape[:-1], -1)
         own = torch.matmul(q, keys.transpose(-1, -2).unsqueeze(2)) + self._future.to(q.dtype)
-        weights = _softmax(shared, own, q.dtype)  # [K, R, G, L, P + L]
         split = shared.shape[-1]
+        if seen.window is not None:
+            hidden = self._beyond(split, seen.window)  # [L, P + L]
+            shared = shared.masked_fill(hidden[:, :split], float("-inf"))
+            own = own.masked_fill(hidden[:, split:], float("-inf"))
+        sinks = None if seen.sinks is None else seen.sinks.view(groups, 1, -1, 1, 1)
+        weights = _softmax(shared, own, q.dtype, sinks)  # [K, R, G, L, P + L]
         prompt = weights[..., :split].reshape(groups, -1, split)
         out = torch.bmm(prompt, self.values[layer]).view(q.shape)
-        out = out + torch.matmul(weights[..., split:], values.unsqueeze(2))
+        out = out + torch.matmul(weights[..., split : split + longest], values.unsqueeze(2))
         out = out.permute(1, 3, 0, 2, 4).reshape(rows * longest, heads, size)
         return out.index_select(0, self._pack).unsqueeze(0)
+
+    def _beyond(self, prompt: int, window: int) -> Tensor:
+        """[L, P + L]: whether a key is too old for a query of a response."""
+        places = torch.arange(prompt + self.longest, device=self.within.device)
+        return places[None, :] <= places[prompt:, None] - window
 
     def _padded(self, x: Tensor) -> Tensor:
         """[1, H, T, D] -> [H, R L, D]; what fills the padding is masked by causality."""
         return x[0].index_select(1, self._pad)
 
 
-def _softmax(shared: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.cat([shared, own], dim=-1).softmax(-1, dtype=torch.float32).to(dtype)
+def _softmax(
+    shared: Tensor, own: Tensor, dtype: torch.dtype, sinks: Tensor | None = None
+) -> Tensor:
+    parts = [shared, own]
+    if sinks is not None:
+        parts.append(sinks.to(own.dtype).expand(*own.shape[:-1], 1))
+    return torch.cat(parts, dim=-1).softmax(-1, dtype=torch.float32).to(dtype)
 
 
 def _buffer(like: Tensor, rows: int, capacity: int) -> Tensor:
@@ -161,11 +198,20 @@ def _grown(buffer: Tensor, by: int) -> Tensor:
     return torch.cat([buffer, buffer.new_zeros(rows, groups, by, size)], dim=2)
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen) -> Tensor:
+    """Whole sequences without padding on the left: [B, H, T, D] -> [B, T, H, D]."""
     several = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(several, 1), v.repeat_interleave(several, 1)
-    out = scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, scale=scale)
-    return out.transpose(1, 2)
+    if seen == (None, None):
+        out = scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, scale=scale)
+        return out.transpose(1, 2)
+    places = torch.arange(q.shape[2], device=q.device)
+    apart = places[:, None] - places[None, :]
+    hidden = (apart < 0) | (apart >= (seen.window or len(places)))
+    scores = torch.matmul(q * scale, k.transpose(-1, -2)).masked_fill(hidden, float("-inf"))
+    sinks = None if seen.sinks is None else seen.sinks.view(1, -1, 1, 1)
+    weights = _softmax(scores[..., :0], scores, q.dtype, sinks)
+    return torch.matmul(weights[..., : len(places)], v).transpose(1, 2)
 
 
 def _attention(
@@ -179,15 +225,16 @@ def _attention(
     prefix: Pass | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    if kwargs.get("sliding_window") is not None or kwargs.get("s_aux") is not None:
-        raise NotImplementedError(
-            f"{type(module).__name__} uses a sliding window or attention sinks, which the "
-            "shared-prefix attention does not cover"
-        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    seen = Seen(kwargs.get("sliding_window"), kwargs.get("s_aux"))
+    if kwargs.get("softcap") is not None:
+        raise NotImplementedError(
+            f"{type(module).__name__} caps its attention logits, which the shared-prefix "
+            "attention does not cover"
+        )
     if prefix is None:
-        return _causal(query, key, value, scale), None
-    return prefix.attend(int(module.layer_idx), query, key, value, scale), None  # type: ignore[arg-type]
+        return causal(query, key, value, scale, seen), None
+    return prefix.attend(int(module.layer_idx), query, key, value, scale, seen), None  # type: ignore[arg-type]
 
 
 AttentionInterface.register(NAME, _attention)

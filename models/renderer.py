@@ -32,6 +32,7 @@ HARMONY = Thinking(
     closing="<|end|>",
     opening="<|start|>assistant<|channel|>final<|message|>",
 )
+HARMONY_STOPS = ("<|return|>", "<|call|>")
 
 
 class Renderer:
@@ -42,9 +43,12 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, *, stop_ids: Sequence[int] = (), date: str) -> None:
         self.tokenizer = tokenizer
-        known = {*stop_ids, tokenizer.eos_token_id} - {None}
-        self.stop_ids = frozenset(int(i) for i in known)
         self.thinking = _thinking(str(tokenizer.chat_template or ""))
+        known = {*stop_ids, tokenizer.eos_token_id} - {None}
+        if self.thinking is HARMONY:  # whatever the model's configuration says
+            added = tokenizer.get_added_vocab()
+            known |= {added[token] for token in HARMONY_STOPS if token in added}
+        self.stop_ids = frozenset(int(i) for i in known)
         # Templates with a date ask this function for today's; a macro of its name answers first.
         fixed = f"{{% macro strftime_now(format) %}}{date}{{% endmacro %}}"
         self._template = f"{fixed}{tokenizer.chat_template}"
@@ -76,6 +80,14 @@ class Renderer:
             list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
         return str(text)
+
+    def texts(self, vocabulary: int) -> list[str]:
+        """The text of every single token id below `vocabulary`; "" beyond the tokenizer's."""
+        known = min(vocabulary, len(self.tokenizer))
+        found = self.tokenizer.batch_decode(
+            [[i] for i in range(known)], clean_up_tokenization_spaces=False
+        )
+        return [*map(str, found), *[""] * (vocabulary - known)]
 
     def answering(self, ids: Sequence[int]) -> bool:
         """Whether a response has already opened its final answer."""

@@ -51,7 +51,7 @@ class WaveSampler:
 
         Raises ValueError where the prompt leaves no room in the window or in phase 1.
         """
-        limit, bound = _limits(wave)
+        limit, bound = limits(wave)
         rows = [Row(attempt_index=slot) for slot in wave.slots]
         state, logits = self._prefill(wave)
         while True:
@@ -160,7 +160,7 @@ def _append(row: Row, token: int, logprob: float) -> None:
     row.mask.append(True)
 
 
-def _limits(wave: Wave) -> tuple[int, int | None]:
+def limits(wave: Wave) -> tuple[int, int | None]:
     """Most tokens of a response, and the end of phase 1 where that comes earlier."""
     prompt = len(wave.prompt_ids)
     limit = min(wave.max_new_tokens, wave.window - prompt - SAFETY)

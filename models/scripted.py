@@ -30,6 +30,7 @@ from eurekaflow.models.policy import (
     UpdateSettings,
     Version,
     Wave,
+    in_turn,
 )
 
 Script = Callable[[Wave, int, int], str]  # (wave, attempt_index, version) -> response text
@@ -96,6 +97,9 @@ class ScriptedPolicy:
                 text=bytes(ids.astype(np.uint8)).decode(errors="replace"),
                 finish="length" if len(text.encode()) > limit else "stop",
             )
+
+    def sample_together(self, waves: Sequence[Wave]) -> Iterator[tuple[int, Response]]:
+        return in_turn(self, waves)
 
     def update(
         self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path

@@ -58,7 +58,13 @@ class RunConfig(BaseModel):
     substeps: int = Field(1, ge=1, description="optimizer steps per step, contiguous chunks")
     lora_rank: int = Field(32, ge=1)
     lora_alpha: float = Field(32.0, gt=0)
-    micro_batch: int = Field(8, ge=1, description="responses per backward pass")
+    micro_batch: int = Field(8, ge=1, description="responses per backward pass on a CPU")
+    micro_tokens: int | None = Field(
+        None, ge=1, description="tokens per backward pass, packed; none on a GPU: as many as fit"
+    )
+    checkpointing: bool = Field(
+        False, description="keep layers' inputs only and compute activations again: less memory"
+    )
 
     reuse: Literal["puct", "greedy", "fixed"] = "puct"
     epsilon: float = Field(0.1, ge=0, le=1, description="of `greedy` reuse")

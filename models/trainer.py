@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from eurekaflow.models.adapter import AdaptedLinear, parameters, switched_off, u
 from eurekaflow.models.entropic import importance_loss, mean_log_ratio, shape_kl
 from eurekaflow.models.group_pass import GroupPass, TrainedTokens
 from eurekaflow.models.policy import TrainedGroup, UpdateSettings
+from eurekaflow.models.step_pass import StepPass
 
 Batch = list[list[TrainedTokens]]  # by group, by response
 State = dict[str, dict[str, torch.Tensor]]  # parameter name -> Adam's tensors
@@ -38,9 +40,10 @@ class Trainer:
     ) -> None:
         self.layers = layers
         self.parameters = parameters(layers)
-        self.pass_ = GroupPass(decoder, head)
-        # Neither fused nor foreach: the order of operations must not depend on the build.
-        self.adam = torch.optim.Adam(self.parameters.values(), fused=False, foreach=False)
+        self.in_turn, self.together = GroupPass(decoder, head), StepPass(decoder, head)
+        self.decoder, self.cuda = decoder, head.weight.device.type == "cuda"
+        # On a CPU neither fused nor foreach: the order of operations must not depend on the build.
+        self.adam = torch.optim.Adam(self.parameters.values(), fused=self.cuda, foreach=False)
 
     def update(self, groups: Sequence[TrainedGroup], settings: UpdateSettings) -> dict[str, float]:
         """One optimizer step per substep over `groups`; returns the metrics.
@@ -80,8 +83,7 @@ class Trainer:
         if settings.kl == 0 or untrained(self.layers):
             return
         with switched_off(self.layers):
-            for group, tokens in zip(groups, batch, strict=True):
-                self.pass_.base(group, tokens, settings)
+            self._pass(settings).base(groups, batch, settings)
 
     def _gradients(
         self, groups: Sequence[TrainedGroup], batch: Batch, settings: UpdateSettings
@@ -90,16 +92,20 @@ class Trainer:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             parameter.grad.zero_()
-        for group, tokens in zip(groups, batch, strict=True):
-            self.pass_.train(group, tokens, settings)
+        with _checkpointing(self.decoder, on=settings.checkpointing):
+            self._pass(settings).train(groups, batch, settings)
+
+    def _pass(self, settings: UpdateSettings) -> GroupPass | StepPass:
+        """Group by group, or packed: on CUDA, and wherever a packed setting was chosen."""
+        chosen = settings.checkpointing or settings.micro_tokens is not None
+        return self.together if self.cuda or chosen else self.in_turn
 
     def _norm(self) -> float:
-        squares = (
-            float(p.grad.double().square().sum())
-            for p in self.parameters.values()
-            if p.grad is not None
-        )
-        return math.sqrt(sum(squares))
+        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
+        squares = [grad.double().square().sum() for grad in grads]
+        if self.cuda:  # one transfer instead of one per tensor
+            return math.sqrt(float(torch.stack(squares).sum()))
+        return math.sqrt(sum(float(square) for square in squares))
 
     def _step(self, settings: UpdateSettings) -> None:
         for group in self.adam.param_groups:
@@ -150,6 +156,7 @@ def _metrics(batch: Batch) -> dict[str, float]:
         "kl_policy_base": mean_log_ratio(sampled, base, ones),
         "logprob_gap_mean": float(gap.sum() / count),
         "logprob_gap_half_mean_square": float(0.5 * (gap * gap).sum() / count),
+        "logprob_gap_max": float(np.abs(gap).max(initial=0.0)),
         "negative_logprob_mean": float(-sampled.sum() / count),
         "tokens": float(len(sampled)),
     }
@@ -163,6 +170,23 @@ def _chunks(groups: int, substeps: int) -> list[list[int]]:
 
 def _flat(parts: Iterator[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0), *parts])
+
+
+@contextmanager
+def _checkpointing(decoder: Any, *, on: bool) -> Iterator[None]:
+    """Layers keep their input only and are computed again in the backward pass."""
+    if not on:
+        yield
+        return
+    enable = getattr(decoder, "activation_checkpointing_enable", None)
+    disable = getattr(decoder, "activation_checkpointing_disable", None)
+    (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})
+    decoder.train()  # transformers checkpoints in training mode only; there is no dropout
+    try:
+        yield
+    finally:
+        decoder.eval()
+        (disable or decoder.gradient_checkpointing_disable)()
 
 
 @contextmanager

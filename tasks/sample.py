@@ -35,12 +35,15 @@ def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]]) -> int:
     """Sample and store, a few rows per transaction, in the order they finish."""
     make_resident(s, step)
     total, stored = sum(map(len, missing.values())), 0
-    for group in s.archive.groups(s.run.id, step):
-        for wave in waves(s, step, group, missing.get(group.group_index, ())):
-            for rows in chunks(s.policy.sample(wave), STORE_EVERY):
-                count = s.archive.store_responses(s.hold, step, group.group_index, rows)
-                stored += count.inserted
-                report(s, step, stored, total, count.different)
+    work = [
+        wave
+        for group in s.archive.groups(s.run.id, step)
+        for wave in waves(s, step, group, missing.get(group.group_index, ()))
+    ]
+    for group_index, rows in by_group(s.policy.sample_together(work), work):
+        count = s.archive.store_responses(s.hold, step, group_index, rows)
+        stored += count.inserted
+        report(s, step, stored, total, count.different)
     return stored
 
 
@@ -72,16 +75,17 @@ def prompt_of(group: GroupRow) -> Prompt:
     return Prompt(text=group.prompt, opening=group.opening)
 
 
-def chunks(responses: Iterator[Response], size: int) -> Iterator[list[Response]]:
-    """Responses in lists of up to `size`, in the order they finish."""
-    rows: list[Response] = []
-    for response in responses:
-        rows.append(response)
-        if len(rows) == size:
-            yield rows
-            rows = []
-    if rows:
-        yield rows
+def by_group(
+    responses: Iterator[tuple[int, Response]], waves: Sequence[Wave]
+) -> Iterator[tuple[int, list[Response]]]:
+    """(group, up to STORE_EVERY of its responses), in the order they finish."""
+    rows: dict[int, list[Response]] = {}
+    for wave, response in responses:
+        group = waves[wave].group_index
+        rows.setdefault(group, []).append(response)
+        if len(rows[group]) == STORE_EVERY:
+            yield group, rows.pop(group)
+    yield from rows.items()
 
 
 def report(s: Session, step: int, stored: int, total: int, different: int) -> None:

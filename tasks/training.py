@@ -114,4 +114,6 @@ def update_settings(config: RunConfig) -> UpdateSettings:
         temperature=config.temperature,
         substeps=config.substeps,
         micro_batch=config.micro_batch,
+        micro_tokens=config.micro_tokens,
+        checkpointing=config.checkpointing,
     )

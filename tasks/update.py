@@ -20,6 +20,7 @@ from eurekaflow.tasks.session import Session
 from eurekaflow.tasks.training import learn
 
 LARGE_ADVANTAGE = 100.0
+LARGE_GAP = 1e-2  # half the mean square of trainer - sampler log-probs; bfloat16 gives 4e-4
 
 
 @stage("update")
@@ -34,6 +35,7 @@ def update(run_id: str, step: int) -> None:
     folder = s.staging_folder(step)
     lesson = learn(s, step, folder)
     warn_extremes(s, step, lesson.stats)
+    warn_gap(s, step, lesson.report)
     s.archive.record_update(
         s.hold,
         step,
@@ -53,3 +55,14 @@ def warn_extremes(s: Session, step: int, stats: Sequence[GroupStats]) -> None:
     largest = max((x.advantage_max or 0.0 for x in stats), default=0.0)
     if largest > LARGE_ADVANTAGE:
         s.notify("note", step=step, metrics={"text": f"an advantage reached {largest:.0f}"})
+
+
+def warn_gap(s: Session, step: int, report: UpdateReport | None) -> None:
+    """Say so when sampler and trainer disagree about the log-probs of the same tokens."""
+    gap = 0.0 if report is None else report.metrics.get("logprob_gap_half_mean_square", 0.0)
+    if gap > LARGE_GAP:
+        text = (
+            f"sampler and trainer disagree: half the mean square of their log-probs' difference "
+            f"is {gap:.2g} (bfloat16 gives 4e-4)"
+        )
+        s.notify("note", step=step, metrics={"text": text})

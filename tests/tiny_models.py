@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GptOssConfig,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -32,6 +37,18 @@ SIZES = {
     "initializer_range": 0.3,
 }
 
+ALTERNATING = ["sliding_attention", "full_attention", "sliding_attention"]
+OWN: dict[str, dict[str, Any]] = {  # windows shorter than the prompts of the tests
+    "gemma3": {"sliding_window": 12, "layer_types": ALTERNATING, "query_pre_attn_scalar": 8},
+    "gpt_oss": {
+        "sliding_window": 12,
+        "layer_types": ALTERNATING,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+}
+
 
 def write_tiny_model(folder: Path, *, family: str = "qwen2", tied: bool = True) -> Path:
     """A random model with 700 tokens: bytes, special tokens, and ids that decode to nothing."""
@@ -44,17 +61,25 @@ def write_tiny_model(folder: Path, *, family: str = "qwen2", tied: bool = True) 
     return folder
 
 
-def byte_tokenizer(chat: str = CHAT) -> PreTrainedTokenizerFast:
+def byte_tokenizer(chat: str = CHAT, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.add_special_tokens([*SPECIAL, *special])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
     fast.chat_template = chat
     return fast
 
 
 def _config(family: str, tied: bool, end: int) -> PreTrainedConfig:
-    kinds = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
-    return kinds[family](**SIZES, vocab_size=700, tie_word_embeddings=tied, eos_token_id=end)
+    kinds: dict[str, type[PreTrainedConfig]] = {
+        "qwen2": Qwen2Config,
+        "qwen3": Qwen3Config,
+        "llama": LlamaConfig,
+        "gemma": GemmaConfig,
+        "gemma3": Gemma3TextConfig,
+        "gpt_oss": GptOssConfig,
+    }
+    own = {**SIZES, **OWN.get(family, {})}
+    return kinds[family](**own, vocab_size=700, tie_word_embeddings=tied, eos_token_id=end)
