@@ -4,7 +4,7 @@
 Database (connections, the fence), Registry (problems, runs, ownership), Bodies (large contents),
 Reads (what is missing), Planning (seeds, plans), Steps (responses, verdicts), Tree (nodes,
 settling), Updates (training, checkpoints), Rebuild (counters from scratch), Continuing (forks,
-fresh policies, discarded weights), Overview (summaries).
+fresh policies, discarded weights), Overview (summaries), Spending (the ledger), Nights.
 
 Contract. Methods may be called from any thread. A write needs a `Hold`; it is one transaction that
 first checks the run's epoch (FencedOut), and repeating it changes nothing. Finished rows never
@@ -14,6 +14,7 @@ change. A database that is gone or full raises ArchiveUnavailable; the caller re
 from __future__ import annotations
 
 from eurekaflow.models.continuing import Continuing
+from eurekaflow.models.nights import Nights
 from eurekaflow.models.overview import Overview
 from eurekaflow.models.ownership import Hold
 from eurekaflow.models.registry import RunNotFound
@@ -34,6 +35,7 @@ from eurekaflow.models.rows import (
     StoreCount,
     VerdictRow,
 )
+from eurekaflow.models.spending import Spending
 
 __all__ = [
     "Archive",
@@ -57,5 +59,5 @@ __all__ = [
 ]
 
 
-class Archive(Continuing, Overview):
+class Archive(Continuing, Overview, Spending, Nights):
     """The whole archive behind one database URL."""

@@ -66,6 +66,8 @@ RUNS = View(
         "policy_from": "First step trained by the policy in use",
         "policies": "Policies begun afresh: first step, model and time, by first step",
         "discarded_at": "When all weights of the policy were given up",
+        "ended_by": "Rule that ended it: budget, target, flat, deadline, …; none: its steps",
+        "resumes": "Automatic resumes since a step was last committed",
     },
     f"""
     select r.uuid, r.id, p.name, p.version,
@@ -77,7 +79,7 @@ RUNS = View(
         r.total_rollouts, r.created_at, r.started_at, r.finished_at,
         case when r.lease_expires_at >= now() then r.lease_expires_at end,
         (select f.uuid from archive.runs f where f.id = r.forked_from), r.fork_step,
-        r.policy_from, r.policies, r.discarded_at
+        r.policy_from, r.policies, r.discarded_at, r.ended_by, r.resumes
     from {RUN}""",
 )
 

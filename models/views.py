@@ -3,7 +3,7 @@
 A view is its select, a comment, and one comment per column; `create` puts them in place, grants
 them to the read-only role `eureka_reader` and checks nothing else. Names and columns are API: add
 columns at the end, remove none. Views run with their owner's rights, so the tables stay private.
-The selects are in view_definitions.py and view_summaries.py.
+The selects are in view_definitions.py, view_summaries.py and view_nights.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from eurekaflow.models.view_definitions import ROWS, View
+from eurekaflow.models.view_nights import NIGHTS
 from eurekaflow.models.view_summaries import SUMMARIES
 
 READER = "eureka_reader"
-VIEWS = ROWS + SUMMARIES
+VIEWS = (*ROWS, *SUMMARIES, NIGHTS)
 
 _ROLE = f"""
 do $$ begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -51,6 +52,8 @@ def filled(archive: Archive, hold: Hold) -> Archive:
     expand(archive, hold, 0, [(first, [-0.5, None, -0.4]), (second, [-0.7, None, None])])
     archive.add_ledger(hold, 0, "sample", tokens_out=12, cpu_s=1.5)
     archive.commit_step(hold, 0)
+    schedule = archive.add_schedule("n", cron="0 1 * * *", timezone="UTC", plan={"problem": "x"})
+    archive.add_missed(schedule.id, datetime(2026, 11, 22, 1, tzinfo=UTC), "the machine was off")
     return archive
 
 

@@ -1,0 +1,63 @@
+"""What a run will cost, said before it is begun."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eurekaflow.flows import cli
+from eurekaflow.flows.forecast import forecast, sentences
+from eurekaflow.models.settings import RunConfig, preset_values
+from eurekaflow.models.spending import Spent
+from eurekaflow.tasks.metering import cost
+
+PRICES = {"price_input": 0.18, "price_output": 0.44, "price_trained": 0.52}
+
+
+def config(**settings: object) -> RunConfig:
+    sizes = {**preset_values("paper"), "problem": "erdos", **PRICES, **settings}
+    return RunConfig.model_validate(sizes)
+
+
+def test_the_papers_run_costs_447_and_535_with_the_kl_pass() -> None:
+    found = forecast(config(), cpus=2)
+    assert round(found.money_tokens) == 447
+    assert round(found.money) == 535
+    assert round(forecast(config(kl=0.0)).money) == 447
+    assert (found.attempts, found.tokens_in, found.tokens_out) == (25_600, 76_800_000, 409_600_000)
+    assert round(found.verify_cpu_hours, -2) == 14_200
+
+
+def test_qwen_at_its_prices_costs_432() -> None:
+    prices = {"price_input": 0.13, "price_output": 0.40, "price_trained": 0.40}
+    assert round(forecast(config(**prices)).money) == 432
+
+
+def test_the_command_says_it_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("EUREKA_HOME", str(tmp_path))
+    given = [word for k, v in PRICES.items() for word in ("--set", f"{k}={v}")]
+    command = ["run", "erdos", "--dry-run", "--preset", "paper", *given]
+    assert cli.main(command) == 0
+    assert "about 447, or 535 with the KL pass" in capsys.readouterr().out
+    assert cli.main([*command, "--json"]) == 0
+    assert round(json.loads(capsys.readouterr().out)["forecast"]["money"]) == 535
+
+
+def test_a_budget_that_will_not_do_is_named() -> None:
+    small = config(max_money=100, max_attempts=30_000)
+    said = [line for line in sentences(small, forecast(small)) if line.startswith("budget")]
+    assert said == ["budget: max_money = 100.00 ends it before the last step"]
+
+
+def test_lengths_that_nobody_measured_are_bounds() -> None:
+    unknown = config(mean_prompt=None, mean_response=None)
+    assert "at most" in sentences(unknown, forecast(unknown))[0]
+
+
+def test_what_was_spent_is_priced_by_token_and_by_hour() -> None:
+    prices = config(price_cpu_hour=0.5, price_gpu_hour=3.0)
+    spent = Spent(tokens_in=10**6, tokens_out=10**6, tokens_trained=10**6, cpu_s=7200, gpu_s=1800)
+    assert cost(spent, prices) == pytest.approx(0.18 + 0.44 + 0.52 + 1.0 + 1.5)
