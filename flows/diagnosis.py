@@ -10,9 +10,10 @@ RULES = {
     "budget": "its budget is used up; raise it and continue: eureka resume {run}",
     "target": "it met its target; look: eureka best {run}",
     "record": "it beat the record; check it: eureka best {run} --out best.json, eureka verify",
-    "flat": "it stopped improving; start afresh from its best answers with fresh weights: "
-    "eureka fork {run} --fresh-policy, or --set when_stuck=restart for a nightly schedule",
-    "entropy": "the policy repeats itself; restart with fresh weights and a lower lr or higher kl",
+    "flat": "it stopped improving; go on with fresh weights: eureka resume {run} --fresh-policy, "
+    "or --set when_stuck=restart for a nightly schedule",
+    "entropy": "the policy repeats itself; go on with fresh weights, with a lower lr or a higher "
+    "kl: eureka fork {run} --at-step N --fresh-policy --set kl=0.2",
     "validity": "hardly an answer is valid; see why: select * from failures, then restart with a "
     "simpler problem statement, shorter answers or a lower lr",
     "deadline": "its night was over; the next one continues it, or: eureka resume {run}",

@@ -161,7 +161,8 @@ def stuck(s: Session, step: int) -> Ending | None:
     if c.stop_flat is None and c.stop_entropy is None and c.stop_validity is None:
         return None
     wanted = max(COLLAPSED_STEPS, (c.stop_flat or 0) + 1)
-    steps = [s.archive.step_summary(s.run.id, i) for i in range(max(0, step - wanted), step)]
+    first = max(0, step - wanted, s.run.policy_from)  # a fresh policy has a chance of its own
+    steps = [s.archive.step_summary(s.run.id, i) for i in range(first, step)]
     if c.stop_flat is not None and len(steps) > c.stop_flat and flat(steps[-c.stop_flat - 1 :]):
         text = f"no improvement in {c.stop_flat} steps"
         return Ending(rule="flat", message=text)
