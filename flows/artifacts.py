@@ -13,6 +13,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from eurekaflow.flows import report
 from eurekaflow.models.overview import StepSummary
@@ -27,7 +28,8 @@ def publish_step(run_id: str, step: int) -> None:
     s = session.of(run_id)
     s.notify("step", step=step, metrics=in_scores(s, s.archive.step_summary(s.run.id, step)))
     try:
-        _publish(s, run_id, step)
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # a dead server is no matter
+            _publish(s, run_id, step)
     except Exception as error:
         s.notify("note", step=step, metrics={"text": f"Prefect artifacts not written: {error}"})
 

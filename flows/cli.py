@@ -35,6 +35,7 @@ COMMANDS = (
     (DISCOVER, "verify", "scoring:verify", "Score a program or a construction by hand."),
     (DISCOVER, "problems", "problem_list:problems", "List the problems and their records."),
     (DISCOVER, "problem", "own_problem:app", "Write and check a problem of your own."),
+    (DISCOVER, "nightly", "night_commands:app", "Discover every night, unattended."),
     (LOOK, "runs", "reading:runs", "List the runs, newest first."),
     (LOOK, "show", "reading:show", "Show one run, step by step."),
     (LOOK, "best", "reading:best", "Show a run's best attempt, or write its program."),

@@ -7,12 +7,14 @@ died anywhere continues there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from prefect import flow, runtime
+from prefect import State, flow, runtime
+from prefect.states import Cancelled
 
 from eurekaflow.flows.artifacts import publish_report, publish_step
-from eurekaflow.flows.cancelling import stop_when_cancelled
+from eurekaflow.flows.ending import ending
 from eurekaflow.tasks import session
 from eurekaflow.tasks.archive import archive
 from eurekaflow.tasks.checkpoint import checkpoint
@@ -23,6 +25,15 @@ from eurekaflow.tasks.session import Session
 from eurekaflow.tasks.update import update
 from eurekaflow.tasks.verify import verify
 
+STAGES: dict[str, Callable[[str, int], object]] = {
+    "plan": plan,
+    "sample": sample,
+    "verify": verify,
+    "archive": archive,
+    "update": update,
+    "checkpoint": checkpoint,
+}
+
 
 def _title() -> str:
     """What Prefect's pages call the flow run: the problem and the run."""
@@ -31,18 +42,35 @@ def _title() -> str:
 
 
 @flow(name="discover", flow_run_name=_title, persist_result=False)
-def discover(run_id: str) -> None:
+def discover(run_id: str) -> State[Any] | None:
     """Run or resume the run `run_id` (a uuid in the archive) to the end of its budget."""
     seed(run_id)
-    for step in remaining(run_id):
-        plan(run_id, step)
-        sample(run_id, step)
-        verify(run_id, step)
-        archive(run_id, step)
-        update(run_id, step)
-        checkpoint(run_id, step)
-        publish_step(run_id, step)
+    for step, stage in todo(run_id):
+        STAGES[stage](run_id, step)
+        if stage == "checkpoint":
+            publish_step(run_id, step)
     publish_report(run_id)
+    return final_state(run_id)
+
+
+def todo(run_id: str) -> Iterator[tuple[int, str]]:
+    """Steps and stages still to do, until a rule ends the run; the session keeps which one."""
+    s = session.of(run_id)
+    for step in remaining(run_id):
+        for stage in STAGES:
+            s.ending = ending(s, step, stage)
+            if s.ending is not None:
+                s.notify("note", step=step, metrics={"text": s.ending.message})
+                return
+            yield step, stage
+
+
+def final_state(run_id: str) -> State[Any] | None:
+    """The flow run's state after a rule ended it: cancelled if that was the reason."""
+    found = session.of(run_id).ending
+    if found is not None and found.rule == "cancelled":
+        return Cancelled(message=found.message)
+    return None
 
 
 def remaining(run_id: str) -> Iterator[int]:
@@ -57,7 +85,6 @@ def remaining(run_id: str) -> Iterator[int]:
             return
         if step >= s.config.min_steps and out_of_time(s, step):
             return
-        stop_when_cancelled()
         yield step
 
 

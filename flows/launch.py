@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eurekaflow.flows.sitting import Night, machine, orchestrated, place
 from eurekaflow.models.errors import NoValidAttempt, UsageError
 from eurekaflow.models.states import RunState
 
@@ -42,37 +43,45 @@ class Summary:
     record_holder: str = ""
     direction: str = "max"
     seconds: float = 0.0  # run time: the sum over committed stages
+    ended_by: str | None = None  # the rule that ended it before its steps were used up
+    message: str = ""  # the figures that the rule saw
 
 
 def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) -> Summary:
     """Create a run and discover until its budget ends."""
-    with services(surroundings, listener) as url:
-        from eurekaflow.models.archive import Archive
-        from eurekaflow.verifiers.lookup import load
+    from eurekaflow.models.archive import Archive
 
-        problem = load(config.problem)
-        problem.require()
+    with services(surroundings, listener) as url:
         archive = Archive(url)
         try:
-            archive.add_problem(
-                problem.name,
-                problem.version,
-                direction=problem.direction,
-                metric=problem.metric,
-                records=[vars(r) for r in problem.records],
-                trust=problem.trust,
-            )
-            run = archive.add_run(
-                problem=problem.name,
-                config=config.model_dump(mode="json"),
-                seed=config.seed,
-                versions=versions(problem.version),
-                fingerprint={},
-                hardware=hardware(),
-            )
+            run = create(archive, config)
         finally:
             archive.close()
         return work(str(run.uuid), surroundings.home, url, listener)
+
+
+def create(archive: Archive, config: RunConfig) -> RunRow:
+    """A new run in the archive, its problem registered."""
+    from eurekaflow.verifiers.lookup import load
+
+    problem = load(config.problem)
+    problem.require()
+    archive.add_problem(
+        problem.name,
+        problem.version,
+        direction=problem.direction,
+        metric=problem.metric,
+        records=[vars(r) for r in problem.records],
+        trust=problem.trust,
+    )
+    return archive.add_run(
+        problem=problem.name,
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+        versions=versions(problem.version),
+        fingerprint={},
+        hardware=hardware(),
+    )
 
 
 def resume(
@@ -133,26 +142,26 @@ def work(
     listener: Listener,
     *,
     before: Callable[[Session], None] = lambda s: None,
+    night: Night | None = None,
 ) -> Summary:
     """Run the flow to its end in this process, then let go of the run in the right state.
 
     `before` is called once the run is owned and before its policy is loaded.
     """
-    from eurekaflow.flows.discover import discover
     from eurekaflow.tasks import session
 
-    session.configure(session.Place(home=home, database_url=url, listener=listener))
+    session.configure(place(home, url, listener, night))
     s = session.of(run_id)
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     try:
-        hold = s.hold  # refused here, before a flow run exists, when another process owns it
+        _ = s.hold  # refused here, before a flow run exists, when another process owns it
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
         before(s)
-        open_policy(s)
-        discover(run_id)
-        s.archive.finish(hold, RunState.FINISHED)
+        with machine(s, owner=night.owner if night else f"run {run_id[:8]}"):
+            open_policy(s)
+            orchestrated(s)
         state = None
-        return summary(s)
+        return ended(s)
     except Exception as error:
         if state is not None:
             state = None
@@ -162,6 +171,15 @@ def work(
     finally:
         with contextlib.suppress(Exception):
             session.close(run_id, state)
+
+
+def ended(s: Session) -> Summary:
+    """Record why the run ended, and how it stands. Raises NoValidAttempt."""
+    found = s.ending
+    state = RunState.PAUSED if found is not None and found.pauses else RunState.FINISHED
+    message, rule = ("", None) if found is None else (found.message, found.rule)
+    s.archive.finish(s.hold, state, message, rule=rule)
+    return summary(s, state=state)
 
 
 def open_policy(s: Session) -> None:
@@ -202,11 +220,11 @@ def promises(
         yield "same fingerprint: identical to a run that was never interrupted"
 
 
-def summary(s: Session) -> Summary:
+def summary(s: Session, *, state: RunState) -> Summary:
     """How the run stands. Raises NoValidAttempt."""
     totals = s.archive.totals(s.run.id)
     record = s.problem.record()
-    if totals.best is None:
+    if totals.best is None and state is RunState.FINISHED:
         raise NoValidAttempt(
             f"run {s.run.uuid} ended after {totals.steps} steps without one valid attempt",
             f"eureka show {s.run.uuid} tells what failed and why",
@@ -215,16 +233,18 @@ def summary(s: Session) -> Summary:
         run=str(s.run.uuid),
         problem=s.problem.name,
         metric=s.problem.metric,
-        state=str(RunState.FINISHED),
+        state=str(state),
         steps=totals.steps,
         attempts=totals.attempts,
         valid=totals.valid,
-        best=s.problem.score(totals.best),
+        best=None if totals.best is None else s.problem.score(totals.best),
         seed=None if totals.seed is None else s.problem.score(totals.seed),
         record=record.score if record else None,
         record_holder=record.holder if record else "",
         direction=s.problem.direction,
         seconds=totals.seconds,
+        ended_by=None if s.ending is None else s.ending.rule,
+        message="" if s.ending is None else s.ending.message,
     )
 
 

@@ -105,6 +105,7 @@ def prefect_environment(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "DO_NOT_TRACK": "1",
         "NO_PROXY": direct,
         "no_proxy": direct,
@@ -119,6 +120,12 @@ def prefect_status(home: Path) -> PrefectStatus:
         return PrefectStatus(False, None, None, "")
     ours = _is_ours(folder, server)
     return PrefectStatus(ours, server.pid, server.api_url, server.database)
+
+
+def is_local(home: Path, api_url: str) -> bool:
+    """Whether a URL is that of the server of `home`, running or not."""
+    server = _read(home.absolute() / "prefect")
+    return server is not None and server.api_url == api_url
 
 
 def stop_prefect(home: Path) -> bool:

@@ -46,19 +46,23 @@ def show(ref: str = "last", /, *, json: Json = False) -> int:
         Print JSON on stdout.
     """
     from eurekaflow.flows import rendering
+    from eurekaflow.flows.diagnosis import diagnose
     from eurekaflow.models.questions import OPEN_SLOTS, RUN_STEPS
 
     run = one_run(ref)
     steps, missing = (_rows(question, run=run["run"]) for question in (RUN_STEPS, OPEN_SLOTS))
     stage = steps[-1]["stage"] if steps else None
     if json:
-        rendering.print_json({**run, "stage": stage, "missing": missing, "progress": steps})
+        found = {"stage": stage, "missing": missing, "diagnosis": diagnose(run, steps)}
+        rendering.print_json({**run, **found, "progress": steps})
         return 0
     hidden = {"config", "versions", "fingerprint", "hardware"}
     pairs = {name: value for name, value in run.items() if name not in hidden}
     pairs |= {"stage": f"step {steps[-1]['step']} {stage}" if steps else None}
     pairs |= {"missing": "; ".join(map(_open_group, missing)) or None}
     rendering.print_pairs(pairs.items())
+    for sentence in diagnose(run, steps):
+        print(rendering.printable(sentence))
     return _show(list(steps[0]) if steps else (), steps, json=False, empty="no step yet")
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Advantage = Literal["entropic_adaptive", "entropic", "mean_baseline", "none"]
 Reuse = Literal["puct", "greedy", "fixed"]
+VERIFIER_CPUS = {"paper": 2}  # CPUs that a candidate of the paper's set-up may use
 
 
 class Stopped(EurekaError):
@@ -122,7 +123,11 @@ def run(
 def prepare_model(model: str, home: Path) -> None:
     """Fetch and convert the weights before a run exists, so that a wrong name leaves no run."""
     from eurekaflow.models.weights import resolve_model
+    from eurekaflow.tasks.session import SCRIPTED, script
 
+    if model.startswith(SCRIPTED):
+        script(model)
+        return
     resolve_model(model, home / "models", progress=lambda line: print(line, file=sys.stderr))
 
 
@@ -148,7 +153,7 @@ def follow(work: Callable[[Listener], Summary], *, as_json: bool) -> int:
         print_json(asdict(summary))
     else:
         print(summary_text(summary), file=sys.stderr)
-    return 0
+    return 130 if summary.ended_by == "cancelled" else 0
 
 
 def stopped(shown: Display, stop: KeyboardInterrupt) -> Stopped:
@@ -169,6 +174,8 @@ def summary_text(summary: Summary) -> str:
         f"run {summary.run} {summary.state}: {summary.steps} steps, {summary.valid} of "
         f"{summary.attempts} attempts valid, {duration(summary.seconds)}"
     ]
+    if summary.ended_by:
+        lines.append(f"ended by the rule {summary.ended_by}: {summary.message}")
     if summary.best is not None:
         lines.append(f"best {summary.metric} {number(summary.best)}{_against_seed(summary)}")
         lines.append(_against_record(summary))
@@ -207,15 +214,20 @@ def _against_record(summary: Summary) -> str:
 
 
 def print_configuration(resolved: Resolved, here: Surroundings, *, as_json: bool) -> int:
-    """Every setting with its value and where it came from, on stdout; the memory on stderr."""
+    """Settings with their sources and the expected cost on stdout; the memory on stderr."""
+    from eurekaflow.flows.forecast import forecast, sentences
     from eurekaflow.flows.memory_forecast import of_run
     from eurekaflow.flows.rendering import print_json, print_table
 
+    config = resolved.config
+    expected = forecast(config, cpus=VERIFIER_CPUS.get(config.preset, 1))
     if as_json:
-        print_json({n: {"value": v, "source": s} for n, v, s in resolved.rows()})
+        settings = {n: {"value": v, "source": s} for n, v, s in resolved.rows()}
+        print_json({**settings, "forecast": {**asdict(expected), "money": expected.money}})
     else:
         rows = [(n, str(v), s) for n, v, s in resolved.rows()]
         print_table(("setting", "value", "source"), rows)
-    memory = of_run(resolved.config, here)
+        print("\n".join(sentences(config, expected)))
+    memory = of_run(config, here)
     print(f"memory: {memory.message}", *filter(None, [memory.fix]), sep="; ", file=sys.stderr)
     return 0

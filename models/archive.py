@@ -4,7 +4,8 @@
 Database (connections, the fence), Registry (problems, runs, ownership), Bodies (large contents),
 Reads (what is missing), Planning (seeds, plans), Steps (responses, verdicts), Tree (nodes,
 settling), Updates (training, checkpoints), Rebuild (counters from scratch), Continuing (forks,
-fresh policies, discarded weights), Overview (summaries), Pruning (saving space).
+fresh policies, discarded weights), Overview (summaries), Pruning (saving space), Spending (the
+ledger), Nights.
 
 Contract. Methods may be called from any thread. A write needs a `Hold`; it is one transaction that
 first checks the run's epoch (FencedOut), and repeating it changes nothing. Finished rows never
@@ -14,6 +15,7 @@ change. A database that is gone or full raises ArchiveUnavailable; the caller re
 from __future__ import annotations
 
 from eurekaflow.models.continuing import Continuing
+from eurekaflow.models.nights import Nights
 from eurekaflow.models.overview import Overview
 from eurekaflow.models.ownership import Hold
 from eurekaflow.models.pruning import Pruning
@@ -35,6 +37,7 @@ from eurekaflow.models.rows import (
     StoreCount,
     VerdictRow,
 )
+from eurekaflow.models.spending import Spending
 
 __all__ = [
     "Archive",
@@ -58,5 +61,5 @@ __all__ = [
 ]
 
 
-class Archive(Continuing, Overview, Pruning):
+class Archive(Continuing, Overview, Pruning, Spending, Nights):
     """The whole archive behind one database URL."""

@@ -24,6 +24,7 @@ _NAMESPACE = 0x65757265 << 32  # apart from other users of advisory locks
 
 _TAKE = """
     update archive.runs set epoch = epoch + 1, state = 'running', message = '',
+        ended_by = null,
         lease_owner = :owner, lease_host = :host, lease_pid = :pid, lease_since = now(),
         lease_expires_at = now() + make_interval(secs => :lease),
         started_at = coalesce(started_at, now()), finished_at = null

@@ -73,7 +73,7 @@ RUN = f"""
         r.forked_from, r.fork_step, r.policy_from, r.discarded_at, (
             select max(s.step) from steps s where s.run_id = r.run_id and s.weights = 'kept'
         ) as weights_of_step, r.created_at, r.started_at, r.finished_at,
-        r.config, r.versions, r.fingerprint, r.hardware
+        r.ended_by, r.resumes, r.config, r.versions, r.fingerprint, r.hardware
     from (
         select * from runs where run_id::text = %(ref)s
             or (%(ref)s = 'last' and run_id = (select max(run_id) from runs))

@@ -130,13 +130,15 @@ class Registry(Database):
         with self._write(hold) as connection:
             database.run(connection, sql, run=hold.run_id, flow=flow_run_id)
 
-    def finish(self, hold: Hold, state: RunState | str, message: str = "") -> None:
-        """End the run as finished, failed or paused; the hold stays until released."""
-        sql = """update archive.runs set state = :state, message = :message,
+    def finish(
+        self, hold: Hold, state: RunState | str, message: str = "", *, rule: str | None = None
+    ) -> None:
+        """End the run as finished, failed or paused, by a rule; the hold stays until released."""
+        sql = """update archive.runs set state = :state, message = :message, ended_by = :rule,
             finished_at = case when :state in ('finished', 'failed') then now() end
             where id = :run"""
         with self._write(hold) as connection:
-            values = {"state": str(RunState(state)), "message": escape(message)}
+            values = {"state": str(RunState(state)), "message": escape(message), "rule": rule}
             database.run(connection, sql, run=hold.run_id, **values)
 
     def _not_found(self, wanted: str, found: Sequence[Row[Any]]) -> RunNotFound:

@@ -84,6 +84,33 @@ class RunConfig(BaseModel):
     keep_every: int | None = Field(None, ge=1, description="and every n-th; none = no others")
     keep_best: bool = Field(False, description="and that of the step with the best attempt")
 
+    max_attempts: int | None = Field(None, ge=1, description="budget: attempts of the run")
+    max_tokens: int | None = Field(None, ge=1, description="budget: tokens in, out and trained")
+    max_cpu_hours: float | None = Field(None, gt=0, description="budget: CPU hours, all stages")
+    max_gpu_hours: float | None = Field(None, gt=0, description="budget: GPU hours")
+    max_money: float | None = Field(None, gt=0, description="budget: money, by the prices")
+    price_input: float = Field(0.0, ge=0, description="price of 1M prompt tokens")
+    price_output: float = Field(0.0, ge=0, description="price of 1M sampled tokens")
+    price_trained: float = Field(0.0, ge=0, description="price of 1M trained tokens")
+    price_cpu_hour: float = Field(0.0, ge=0, description="price of a CPU hour")
+    price_gpu_hour: float = Field(0.0, ge=0, description="price of a GPU hour")
+    mean_prompt: int | None = Field(None, ge=1, description="forecast: tokens of a prompt")
+    mean_response: int | None = Field(None, ge=1, description="forecast: tokens of a response")
+
+    target: float | None = Field(None, description="end at this score")
+    stop_on_record: bool = Field(False, description="end when the record is beaten")
+    stop_flat: int | None = Field(None, ge=1, description="end after steps without improvement")
+    stop_entropy: float | None = Field(
+        None, gt=0, description="end below this many nats per token for 3 steps"
+    )
+    stop_validity: float | None = Field(
+        None, gt=0, le=1, description="end below this valid fraction for 3 steps"
+    )
+    when_stuck: Literal["stop", "restart"] = Field(
+        "stop", description="nightly, once stuck: leave the run, or go on with fresh weights"
+    )
+    disk_reserve_mb: int = Field(500, ge=0, description="pause before less disk is free")
+
     @model_validator(mode="after")
     def _entropic_groups_are_large_enough(self) -> Self:
         if self.advantage.startswith("entropic") and self.group_size < 4:
@@ -143,6 +170,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_new_tokens": 32000,
         "window": 32768,
         "phase1_tokens": 26000,
+        "mean_prompt": 3000,
+        "mean_response": 16000,
     },
 }
 

@@ -30,6 +30,7 @@ from eurekaflow.models.columns import (
     time,
     words,
 )
+from eurekaflow.models.night_tables import nights
 from eurekaflow.models.states import STAGE_OF, CheckpointState
 
 bodies = Table(
@@ -126,7 +127,11 @@ ledger = Table(
     column("gpu_s", Double, server_default=text("0"), comment="GPU seconds"),
     column("money", Double, server_default=text("0"), comment="Money, in the backend's currency"),
     time("spent_at", "When the row was written", now=True),
+    column(
+        "night_id", BigInteger, ForeignKey(nights.c.id), nullable=True, comment="Night, if any"
+    ),
     UniqueConstraint("run_id", "step", "stage", "epoch"),
+    Index("ledger_night_id_key", "night_id", postgresql_where=text("night_id is not null")),
     one_of("stage", tuple(STAGE_OF)),
     comment="Spend per stage and owner",
 )

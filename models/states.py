@@ -45,6 +45,15 @@ class CheckpointState(StrEnum):
     PRUNED = "pruned"  # kept -> pruned, by mark_pruned; copied steps of a fork start here
 
 
+class NightState(StrEnum):
+    """Where a night of a schedule is."""
+
+    RUNNING = "running"  # begin_night; without its machine lock: crashed, to be begun again
+    DONE = "done"  # running -> done, by end_night
+    FAILED = "failed"  # running -> failed, by end_night: it could not start, or broke
+    MISSED = "missed"  # add_missed: nothing was there to run it and its window had closed
+
+
 STAGE_OF = {
     "plan": Stage.PLANNED,
     "sample": Stage.SAMPLED,

@@ -1,4 +1,4 @@
-"""Writing what was learned: the update, the committed checkpoint, claims and the spend."""
+"""Writing what was learned: the update, the committed checkpoint and claims."""
 
 from __future__ import annotations
 
@@ -54,12 +54,6 @@ _VERSION = "update archive.runs set version = coalesce(:version, version) where 
 _PRUNE = """
     update archive.checkpoints set state = 'pruned', reason = :reason, changed_at = now()
     where run_id = :run and step = :step and state = 'kept'"""
-_LEDGER = """
-    insert into archive.ledger (run_id, step, stage, epoch, tokens_in, tokens_out,
-        tokens_trained, cpu_s, gpu_s, money)
-    values (:run, :step, :stage, :epoch, :tokens_in, :tokens_out, :tokens_trained, :cpu_s,
-        :gpu_s, :money)
-    on conflict (run_id, step, stage, epoch) do nothing"""
 _CLAIM = """
     insert into archive.claims
         (attempt_id, verifier_version, mode, hardware, value, message, exact)
@@ -154,32 +148,6 @@ class Updates(Tree):
                 database.run(connection, _PRUNE, run=hold.run_id, step=step, reason=escape(why))
                 for step, why in reasons.items()
             )
-
-    def add_ledger(
-        self,
-        hold: database.Fence,
-        step: int,
-        stage: str,
-        *,
-        tokens_in: int = 0,
-        tokens_out: int = 0,
-        tokens_trained: int = 0,
-        cpu_s: float = 0.0,
-        gpu_s: float = 0.0,
-        money: float = 0.0,
-    ) -> None:
-        """Record what a stage spent under this owner, once: a second call changes nothing."""
-        values = {
-            "tokens_in": tokens_in,
-            "tokens_out": tokens_out,
-            "tokens_trained": tokens_trained,
-            "cpu_s": cpu_s,
-            "gpu_s": gpu_s,
-            "money": money,
-        }
-        key = {"run": hold.run_id, "step": step, "stage": stage, "epoch": hold.epoch}
-        with self._write(hold) as connection:
-            database.run(connection, _LEDGER, **key, **values)
 
     def add_claim(
         self,

@@ -70,6 +70,8 @@ RUNS = View(
         "best_value": "Its value",
         "best_score": "Its score",
         "best_step": "Step in which it was found",
+        "ended_by": "Rule that ended it: budget, target, flat, deadline, …; none: its steps",
+        "resumes": "Automatic resumes since a step was last committed",
     },
     f"""
     select r.uuid, r.id, p.name, p.version,
@@ -82,7 +84,7 @@ RUNS = View(
         case when r.lease_expires_at >= now() then r.lease_expires_at end,
         (select f.uuid from archive.runs f where f.id = r.forked_from), r.fork_step,
         r.policy_from, r.policies, r.discarded_at, best.id, best.value,
-        {score("best.value")}, best.step
+        {score("best.value")}, best.step, r.ended_by, r.resumes
     from {RUN} left join lateral (
         select a.id, a.value, a.step from archive.attempts a
         where a.run_id = r.id and a.outcome = 'valid' order by a.value desc, a.seq limit 1

@@ -3,7 +3,7 @@
 A view is its select, a comment, and one comment per column; `create` puts them in place, grants
 them to the read-only role `eureka_reader` and checks nothing else. Names and columns are API: add
 columns at the end, remove none. Views run with their owner's rights, so the tables stay private.
-The selects are in view_definitions.py, view_summaries.py, view_records.py and view_contents.py.
+The selects are in the files named view_….py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from sqlalchemy import Connection, text
 from eurekaflow.models.reader import READER
 from eurekaflow.models.view_contents import CONTENTS
 from eurekaflow.models.view_definitions import ROWS, View
+from eurekaflow.models.view_nights import NIGHTS
 from eurekaflow.models.view_summaries import SUMMARIES
 
-VIEWS = ROWS + SUMMARIES + CONTENTS
+VIEWS = (*ROWS, *SUMMARIES, *CONTENTS, NIGHTS)
 
 _ROLE = f"""
 do $$ begin

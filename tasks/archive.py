@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.retry import stage
 
 
@@ -11,7 +12,7 @@ def archive(run_id: str, step: int) -> None:
     """Settle the step's verdicts in sequence order; a settled step is left alone."""
     s = session.of(run_id)
     c = s.config
-    with s.timed(step, "archive"):
+    with s.timed(step, "archive"), metered(s, step, "archive"):
         s.archive.settle(
             s.hold,
             step,

@@ -16,6 +16,7 @@ from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.rows import CheckpointRow
 from eurekaflow.models.states import CheckpointState, Stage
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.restore import make_resident, repeat, tell, version
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
@@ -27,7 +28,7 @@ def checkpoint(run_id: str, step: int) -> None:
     s = session.of(run_id)
     if s.stage_reached(step, Stage.COMMITTED):
         return
-    with s.timed(step, "checkpoint"):
+    with s.timed(step, "checkpoint"), metered(s, step, "checkpoint"):
         row = s.archive.step(s.run.id, step)
         staging = None if row is None else row.staging
         produced = None if staging is None else named(s, step, staging)

@@ -20,6 +20,7 @@ from eurekaflow.models.puct import (
 from eurekaflow.models.rows import NodeTable, PlannedGroup, SeedRow
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
@@ -34,7 +35,7 @@ def plan(run_id: str, step: int) -> int:
     groups = s.archive.groups(s.run.id, step)
     if not groups:
         s.notify("stage", step=step, stage="plan")
-        with s.timed(step, "plan"):
+        with s.timed(step, "plan"), metered(s, step, "plan"):
             groups = s.archive.plan(s.hold, step, choose(s, step))
     if s.changed:
         s.archive.mark_step(s.hold, step, s.changed)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from eurekaflow.models.policy import Prompt, Response, Wave
 from eurekaflow.models.rows import GroupRow
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import Meter, metered
 from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
@@ -27,11 +28,11 @@ def sample(run_id: str, step: int) -> int:
     if not missing:
         return 0
     s.notify("stage", step=step, stage="sample")
-    with s.timed(step, "sample"):
-        return fill(s, step, missing)
+    with s.timed(step, "sample"), metered(s, step, "sample") as meter:
+        return fill(s, step, missing, meter)
 
 
-def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]]) -> int:
+def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]], meter: Meter) -> int:
     """Sample and store, a few rows per transaction, in the order they finish."""
     make_resident(s, step)
     total, stored = sum(map(len, missing.values())), 0
@@ -40,8 +41,12 @@ def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]]) -> int:
         for group in s.archive.groups(s.run.id, step)
         for wave in waves(s, step, group, missing.get(group.group_index, ()))
     ]
+    length = {wave.group_index: len(wave.prompt_ids) for wave in work}
     for group_index, rows in by_group(s.policy.sample_together(work), work):
         count = s.archive.store_responses(s.hold, step, group_index, rows)
+        meter.tokens(
+            read=len(rows) * length[group_index], sampled=sum(len(r.token_ids) for r in rows)
+        )
         stored += count.inserted
         report(s, step, stored, total, count.different)
     return stored

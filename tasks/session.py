@@ -8,11 +8,12 @@ things live; nothing here reads the environment.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from eurekaflow.models.ownership import Hold
 from eurekaflow.models.policy import Policy
 from eurekaflow.models.rows import RunRow
 from eurekaflow.models.settings import RunConfig
+from eurekaflow.models.spending import Spent
 from eurekaflow.models.states import Stage, reached
 from eurekaflow.verifiers.judge import Judge
 from eurekaflow.verifiers.lookup import load
@@ -42,7 +44,17 @@ class Event:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+SCRIPTED = "scripted:"
 Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Why a run ends at a stage boundary: a rule, and its figures in words."""
+
+    rule: str  # budget, target, record, flat, entropy, validity; deadline, night, disk, cancelled
+    message: str
+    pauses: bool = False  # it is to be continued later; otherwise the run is finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +66,9 @@ class Place:
     make_policy: Callable[[RunConfig, Place], Policy] | None = None  # tests bring their own
     make_sandbox: Callable[[RunConfig], Sandbox] | None = None
     listener: Listener = lambda event: None
+    night: int | None = None  # the night that this process works for
+    deadline: float | None = None  # seconds since the epoch; ends at the next stage boundary
+    night_budget: Mapping[str, float] = field(default_factory=dict)
 
 
 class Session:
@@ -66,6 +81,9 @@ class Session:
         self.config = RunConfig.model_validate(self.run.config)
         self.folder = place.home / "runs" / str(self.run.uuid)
         self.changed: dict[str, Any] = {}  # versions and fingerprint that are not the run's
+        self.spent_here: dict[tuple[int, str], Spent] = {}  # by step and stage, under this hold
+        self.asked_prefect = 0.0  # monotonic time at which Prefect was last asked for its word
+        self.ending: Ending | None = None  # why the run ends before its steps are used up
 
     @cached_property
     def hold(self) -> Hold:
@@ -137,7 +155,7 @@ class Session:
         try:
             self.place.listener(Event(kind=kind, **values))
         except Exception:
-            self.place = Place(home=self.place.home, database_url=self.place.database_url)
+            self.place = replace(self.place, listener=lambda event: None)
 
     def close(self, state: str | None = None) -> None:
         """Release what was opened; `state` is the run's state when this process lets go."""
@@ -179,8 +197,24 @@ def close(run_id: str, state: str | None = None) -> None:
         session.close(state)
 
 
+def script(model: str) -> list[str]:
+    """The canned answers that `scripted:FILE` names. Raises UsageError."""
+    file = Path(model.removeprefix(SCRIPTED))
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", "name a JSON list of texts") from None
+    if not isinstance(found, list) or not found or not all(isinstance(x, str) for x in found):
+        raise UsageError(f"{file} holds no JSON list of texts", "name a JSON list of texts")
+    return found
+
+
 def local_policy(config: RunConfig, place: Place) -> Policy:
-    """The policy that trains in this process."""
+    """The policy that trains in this process; `scripted:FILE` answers from a JSON list."""
+    if config.model.startswith(SCRIPTED):
+        from eurekaflow.models.scripted import ScriptedPolicy
+
+        return ScriptedPolicy(script(config.model), seed=config.seed)
     from eurekaflow.models.local import LocalPolicy
     from eurekaflow.models.weights import resolve_model
 

@@ -35,6 +35,7 @@ class Lesson:
 
     stats: list[GroupStats]
     report: UpdateReport | None = None
+    tokens: int = 0  # of prompts and responses trained on
 
 
 def learn(s: Session, step: int, folder: Path) -> Lesson:
@@ -50,7 +51,10 @@ def learn(s: Session, step: int, folder: Path) -> Lesson:
         return Lesson(stats=stats)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return Lesson(stats=stats, report=train(s, config, batch, signals, folder))
+    groups = lessons(batch, signals)
+    tokens = sum(len(g.prompt_ids) + len(r.token_ids) for g in groups for r in g.responses)
+    report = s.policy.update(groups, update_settings(config), folder)
+    return Lesson(stats=stats, report=report, tokens=tokens)
 
 
 def signal(group: GroupBatch, config: RunConfig) -> Signal:
@@ -83,13 +87,11 @@ def signal(group: GroupBatch, config: RunConfig) -> Signal:
     return Signal(np.asarray(values), stats)
 
 
-def train(
-    s: Session, config: RunConfig, batch: list[GroupBatch], signals: list[Signal], staged: Path
-) -> UpdateReport:
-    """One optimizer step on the groups that teach; without any, on the first with the KL alone."""
+def lessons(batch: list[GroupBatch], signals: list[Signal]) -> list[TrainedGroup]:
+    """The groups that teach; without any, the first with nothing but the KL."""
     chosen = [(g, x) for g, x in zip(batch, signals, strict=True) if x.stats.trained]
     chosen = chosen or [(batch[0], Signal(np.zeros(len(batch[0].attempts)), signals[0].stats))]
-    groups = [
+    return [
         TrainedGroup(
             prompt_ids=tuple(g.prompt_ids),
             responses=tuple(
@@ -101,7 +103,6 @@ def train(
         )
         for g, x in chosen
     ]
-    return s.policy.update(groups, update_settings(config), staged)
 
 
 def update_settings(config: RunConfig) -> UpdateSettings:

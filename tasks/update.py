@@ -14,6 +14,7 @@ from eurekaflow.models.policy import UpdateReport
 from eurekaflow.models.rows import GroupStats
 from eurekaflow.models.states import Stage
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
@@ -31,9 +32,12 @@ def update(run_id: str, step: int) -> None:
         return
     s.notify("stage", step=step, stage="update")
     started = time.monotonic()
-    make_resident(s, step)
     folder = s.staging_folder(step)
-    lesson = learn(s, step, folder)
+    with metered(s, step, "update") as meter:
+        make_resident(s, step)
+        lesson = learn(s, step, folder)
+        base = lesson.tokens if s.config.kl else 0
+        meter.tokens(read=base, trained=lesson.tokens)
     warn_extremes(s, step, lesson.stats)
     warn_gap(s, step, lesson.report)
     s.archive.record_update(

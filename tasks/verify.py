@@ -10,6 +10,7 @@ import numpy as np
 
 from eurekaflow.models.rows import Pending, VerdictRow
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.contest import Contest
@@ -32,10 +33,11 @@ def verify(run_id: str, step: int) -> int:
         return 0
     s.notify("stage", step=step, stage="verify")
     stored = 0
-    with s.timed(step, "verify"):
+    with s.timed(step, "verify"), metered(s, step, "verify") as meter:
         for rows in batches(s, step, pending):
             s.archive.store_verdicts(s.hold, step, rows)
             stored += len(rows)
+            meter.tick()
             s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
     return stored
 

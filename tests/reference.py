@@ -56,10 +56,13 @@ def cli_page() -> str:
     """The text of docs/cli.md."""
     from eurekaflow.flows.cli import COMMANDS
     from eurekaflow.flows.database import app as db
+    from eurekaflow.flows.night_commands import app as nightly
     from eurekaflow.flows.setting_sources import ENVIRONMENT
 
     names = [[name] for _, name, _, _ in COMMANDS]
-    names += [["db", name] for name in db.resolved_commands() if not name.startswith("-")]
+    for group, app in (("nightly", nightly), ("db", db)):
+        commands = [name for name in app.resolved_commands() if not name.startswith("-")]
+        names += [[group, name] for name in commands]
     variables = "".join(f"| `{name}` | {text} |\n" for name, text in ENVIRONMENT.items())
     pages = [f"## eureka {' '.join(n)}\n\n```text\n{help_text(n)}\n```\n" for n in names]
     setting = "| `EUREKA_NAME` | the setting NAME of a run: `eureka run erdos --dry-run` |\n"

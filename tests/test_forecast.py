@@ -1,94 +1,63 @@
-"""The memory forecast: near what a model really has, and advice that fits the shortage."""
+"""What a run will cost, said before it is begun."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM
 
-from eurekaflow.flows import cli, hardware, memory_forecast
-from eurekaflow.flows.configure import Surroundings, resolve
-from eurekaflow.models import adapter
-from eurekaflow.models.forecast import Forecast, Sizes, activation_bytes, advice, forecast
-from tests.tiny_models import write_tiny_model
+from eurekaflow.flows import cli
+from eurekaflow.flows.forecast import forecast, sentences
+from eurekaflow.models.settings import RunConfig, preset_values
+from eurekaflow.models.spending import Spent
+from eurekaflow.tasks.metering import cost
 
-GB = 10**9
-QWEN_05B = {
-    "hidden_size": 896,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "intermediate_size": 4864,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
-SIZE = {"rows": 512, "tokens": 512, "prompt": 3000, "lora_rank": 32, "checkpointing": False}
+PRICES = {"price_input": 0.18, "price_output": 0.44, "price_trained": 0.52}
 
 
-def of(available: int, **changed: int) -> Forecast:
-    return forecast(QWEN_05B, available=available, **{**SIZE, **changed})  # type: ignore[arg-type]
+def config(**settings: object) -> RunConfig:
+    sizes = {**preset_values("paper"), "problem": "erdos", **PRICES, **settings}
+    return RunConfig.model_validate(sizes)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "llama", "gpt_oss"])
-def test_weights_and_adapters_are_counted_as_they_are(family: str, tmp_path: Path) -> None:
-    folder = write_tiny_model(tmp_path, family=family)
-    sizes = Sizes.of(json.loads((folder / "config.json").read_text()))
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    assert sizes.parameters == pytest.approx(model.num_parameters(), rel=0.1)
-    trained = adapter.parameters(adapter.attach(model, rank=4, alpha=8))
-    assert sizes.adapter(4) == sum(p.numel() for p in trained.values())
+def test_the_papers_run_costs_447_and_535_with_the_kl_pass() -> None:
+    found = forecast(config(), cpus=2)
+    assert round(found.money_tokens) == 447
+    assert round(found.money) == 535
+    assert round(forecast(config(kl=0.0)).money) == 447
+    assert (found.attempts, found.tokens_in, found.tokens_out) == (25_600, 76_800_000, 409_600_000)
+    assert round(found.verify_cpu_hours, -2) == 14_200
 
 
-def test_the_forecast_is_near_what_was_measured_on_a_gpu() -> None:
-    # a peak of 46.7 GB, weights and adapter included, with 28,000 tokens packed; docs/log.md
-    each = activation_bytes(QWEN_05B, learning=True, checkpointing=False)
-    assert each * 28_000 == pytest.approx(44 * GB, rel=0.2)
-    assert of(140 * GB).weights == pytest.approx(0.99 * GB, rel=0.02)
+def test_qwen_at_its_prices_costs_432() -> None:
+    prices = {"price_input": 0.13, "price_output": 0.40, "price_trained": 0.40}
+    assert round(forecast(config(**prices)).money) == 432
 
 
-def test_checkpointing_needs_far_less_memory() -> None:
-    each = [activation_bytes(QWEN_05B, learning=True, checkpointing=on) for on in (False, True)]
-    assert each[1] < each[0] / 4
-
-
-def test_advice_names_the_smallest_change_that_helps() -> None:
-    whole = of(140 * GB, rows=4096)
-    fixed = whole.weights + whole.adapter
-    assert advice(whole, checkpointing=False) == ""
-    assert "wait" in advice(of(fixed + whole.update, rows=4096), checkpointing=False)
-    assert "checkpointing=true" in advice(of(fixed + whole.row), checkpointing=False)
-    assert "max_new_tokens" in advice(of(fixed + whole.row), checkpointing=True)
-    assert "smaller model" in advice(of(GB), checkpointing=False)
-
-
-def test_a_run_that_does_not_fit_is_warned_of_with_the_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_says_it_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    folder = write_tiny_model(tmp_path / "model")
-    monkeypatch.setattr(hardware, "gpu_present", lambda environ: False)
-    config = resolve("erdos", overrides={"model": str(folder)}).config
-    here = Surroundings(home=tmp_path)
-    assert memory_forecast.of_run(config, here).status == "pass"
-    monkeypatch.setattr(hardware, "available_memory", lambda: 10**4)
-    found = memory_forecast.of_run(config, here)
-    assert found.status == "warn"
-    assert "smaller model" in found.fix
+    monkeypatch.setenv("EUREKA_HOME", str(tmp_path))
+    given = [word for k, v in PRICES.items() for word in ("--set", f"{k}={v}")]
+    command = ["run", "erdos", "--dry-run", "--preset", "paper", *given]
+    assert cli.main(command) == 0
+    assert "about 447, or 535 with the KL pass" in capsys.readouterr().out
+    assert cli.main([*command, "--json"]) == 0
+    assert round(json.loads(capsys.readouterr().out)["forecast"]["money"]) == 535
 
 
-def test_a_model_that_is_not_here_is_not_forecast(tmp_path: Path) -> None:
-    assert memory_forecast.configuration("bundled", tmp_path) is None
-    assert memory_forecast.configuration(str(tmp_path / "none"), tmp_path) is None
+def test_a_budget_that_will_not_do_is_named() -> None:
+    small = config(max_money=100, max_attempts=30_000)
+    said = [line for line in sentences(small, forecast(small)) if line.startswith("budget")]
+    assert said == ["budget: max_money = 100.00 ends it before the last step"]
 
 
-def test_a_dry_run_says_what_memory_the_model_needs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write_tiny_model(tmp_path)
-    capsys.readouterr()
-    assert cli.main(["run", "erdos", "--dry-run", "--json", "--set", f"model={folder}"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["model"]["value"] == str(folder)
-    assert "memory: " in said.err
-    assert "needs about" in said.err
+def test_lengths_that_nobody_measured_are_bounds() -> None:
+    unknown = config(mean_prompt=None, mean_response=None)
+    assert "at most" in sentences(unknown, forecast(unknown))[0]
+
+
+def test_what_was_spent_is_priced_by_token_and_by_hour() -> None:
+    prices = config(price_cpu_hour=0.5, price_gpu_hour=3.0)
+    spent = Spent(tokens_in=10**6, tokens_out=10**6, tokens_trained=10**6, cpu_s=7200, gpu_s=1800)
+    assert cost(spent, prices) == pytest.approx(0.18 + 0.44 + 0.52 + 1.0 + 1.5)

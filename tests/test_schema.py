@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -61,6 +62,8 @@ def filled(archive: Archive, hold: Hold) -> Archive:
             "insert into archive.prunings (run_id, until_step, tokens_until) values (%s, -1, -1)",
             [hold.run_id],
         )
+    schedule = archive.add_schedule("n", cron="0 1 * * *", timezone="UTC", plan={"problem": "x"})
+    archive.add_missed(schedule.id, datetime(2026, 11, 22, 1, tzinfo=UTC), "the machine was off")
     return archive
 
 

@@ -1,0 +1,96 @@
+"""One sitting of a run in this process: its machine, its flow, and what bounds it at night."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eurekaflow.flows.hardware import gpu_present
+from eurekaflow.models.errors import RunOwned
+
+if TYPE_CHECKING:
+    from eurekaflow.tasks.session import Listener, Place, Session
+
+PREFECT_TRIALS = 3  # flow runs for one sitting, when Prefect goes away under them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """What unattended work adds to a run: until when, for how much, on whose account."""
+
+    id: int
+    owner: str  # as others are told who has the machine
+    deadline: float | None  # seconds since the epoch
+    budget: Mapping[str, float]
+
+
+def place(home: Path, url: str, listener: Listener, night: Night | None) -> Place:
+    """Where the run finds its archive and what bounds it."""
+    from eurekaflow.tasks.session import Place
+
+    plain = Place(home=home, database_url=url, listener=listener)
+    if night is None:
+        return plain
+    return replace(plain, night=night.id, deadline=night.deadline, night_budget=dict(night.budget))
+
+
+@contextlib.contextmanager
+def machine(s: Session, *, owner: str) -> Iterator[None]:
+    """Keep the GPU to this run; on a CPU, keep nights away from a run started by hand.
+
+    A night holds its machine already. Raises RunOwned naming who has the GPU.
+    """
+    from eurekaflow.models.machine_lock import MachineLock
+
+    gpu = gpu_present(os.environ)
+    if s.place.night is not None:
+        yield
+        return
+    try:
+        lock = MachineLock(s.place.database_url, device(), owner=owner, shared=not gpu)
+    except RunOwned as error:
+        if gpu:
+            raise
+        s.notify("note", metrics={"text": f"{error.message}: both runs will be slower"})
+        yield
+        return
+    with lock:
+        yield
+
+
+def device() -> str:
+    """The device that a run here works on, as the machine's lock is called."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "0") or "0"
+    return f"{platform.node()} {'gpu ' + shown if gpu_present(os.environ) else 'cpu'}"
+
+
+def orchestrated(s: Session) -> None:
+    """The flow; when Prefect's server or database goes away, it is brought back and joined again.
+
+    The archive knows where the run stands, so a second flow run of it goes on there.
+    """
+    from prefect.exceptions import CancelledRun
+
+    from eurekaflow.flows.discover import discover
+    from eurekaflow.flows.prefect_faults import lost, revive
+
+    for trial in range(PREFECT_TRIALS):
+        try:
+            # Once Prefect's records are gone, so is the flow run that this one would belong to.
+            around = contextvars.Context() if trial else contextvars.copy_context()
+            around.run(discover, str(s.run.uuid))
+            return
+        except CancelledRun:
+            return  # the flow's own word for it: the session's ending says why
+        except Exception as error:
+            if trial + 1 == PREFECT_TRIALS or not lost(error):
+                raise
+            text = f"Prefect did not answer ({type(error).__name__}); the run goes on"
+            s.notify("note", metrics={"text": text})
+            revive(s.place.home)

@@ -1,0 +1,250 @@
+"""Why runs end: budgets from the ledger, the night's deadline, the disk, being stuck, success."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eurekaflow.flows import diagnosis
+from eurekaflow.flows.configure import Surroundings
+from eurekaflow.flows.discover import remaining
+from eurekaflow.flows.ending import ending
+from eurekaflow.flows.night_plan import plan_of
+from eurekaflow.flows.night_runs import Shift, restart
+from eurekaflow.models import schema
+from eurekaflow.models.archive import Archive
+from eurekaflow.models.errors import RunOwned
+from eurekaflow.models.machine_lock import MachineLock, holder
+from eurekaflow.models.states import NightState
+from eurekaflow.tasks import session
+from eurekaflow.tasks.seed import seed
+from eurekaflow.tasks.session import Ending, Place, Session
+from tests.scripted_run import SIZES, STAGES, add_run, place
+
+pytestmark = pytest.mark.services
+
+
+SIZES_OF_A_NIGHT = {k: v for k, v in {**SIZES, "steps": 1}.items() if k != "minutes"}
+
+
+@pytest.fixture
+def archive(database_url: str) -> Iterator[Archive]:
+    schema.bootstrap(database_url)
+    opened = Archive(database_url)
+    yield opened
+    opened.close()
+
+
+def work(where: Place, url: str, **settings: Any) -> tuple[Session, Ending | None]:
+    """A run worked on until a rule ends it or its steps are used up."""
+    run_id = str(add_run(url, **{"steps": 6, **settings}).uuid)
+    session.configure(where)
+    return session.of(run_id), go_on(run_id)
+
+
+def go_on(run_id: str) -> Ending | None:
+    """The flow's body without Prefect."""
+    s = session.of(run_id)
+    seed.fn(run_id)
+    for step in remaining(run_id):
+        for name, stage in STAGES.items():
+            if (found := ending(s, step, name)) is not None:
+                return found
+            stage.fn(run_id, step)
+    return None
+
+
+def test_every_stage_writes_what_it_spent(archive: Archive, tmp_path: Path) -> None:
+    s, _ = work(place(archive.url, tmp_path), archive.url, steps=2, price_output=1e6)
+    rows = archive.query(
+        "select stage, sum(tokens_in), sum(tokens_out), sum(tokens_trained),"
+        " sum(cpu_s), sum(money) from spend group by stage"
+    )[1]
+    spent = {stage: amounts for stage, *amounts in rows}
+    assert set(spent) == set(STAGES)
+    assert all(cpu >= 0 for *_, cpu, _ in spent.values())
+    [(tokens,)] = archive.query("select sum(tokens) from attempts where step >= 0")[1]
+    assert spent["sample"][1] == tokens == spent["sample"][4]
+    assert spent["sample"][0] > 0
+    assert spent["update"][2] > tokens  # prompts are trained through as well
+    assert spent["verify"][3] > 0.05  # the judge and the sandbox are processes of their own
+    session.close(str(s.run.uuid))
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "words"),
+    [
+        ({"max_attempts": 30}, 2, "24 of 30 attempts used, one more step takes about 12"),
+        ({"max_money": 2.5, "price_output": 1e6 / 500}, 3, "money used"),
+        ({"max_cpu_hours": 1e-9}, 0, "cpu hours used"),
+    ],
+)
+def test_a_budget_ends_a_run_before_it_is_passed(
+    archive: Archive, tmp_path: Path, settings: dict[str, Any], steps: int, words: str
+) -> None:
+    s, found = work(place(archive.url, tmp_path), archive.url, **settings)
+    assert found is not None
+    assert (found.rule, found.pauses) == ("budget", False)
+    assert words in found.message
+    assert archive.totals(s.run.id).steps == steps
+    session.close(str(s.run.uuid))
+
+
+def test_a_budget_counts_what_was_spent_before_a_resume(archive: Archive, tmp_path: Path) -> None:
+    where = place(archive.url, tmp_path)
+    s, _ = work(where, archive.url, steps=2)
+    run, run_id = s.run, str(s.run.uuid)
+    session.close(run_id)
+    with archive.hold(run.id, owner="test") as hold:
+        archive.reconfigure(hold, steps=6, max_attempts=36)
+    found = go_on(run_id)
+    assert found is not None
+    assert found.rule == "budget"
+    assert archive.totals(run.id).steps == 3
+    session.close(run_id)
+
+
+def test_a_nights_budget_counts_that_night_alone_and_pauses(
+    archive: Archive, tmp_path: Path
+) -> None:
+    first = a_night(archive, 1)
+    budget = {"steps": 2.0}
+    where = replace(place(archive.url, tmp_path), night=first, night_budget=budget)
+    s, found = work(where, archive.url)
+    assert found is not None
+    assert (found.rule, found.pauses) == ("night", True)
+    assert archive.spent_in_night(first).steps == 2
+    session.close(str(s.run.uuid))
+    archive.end_night(first, NightState.DONE, "")
+    session.configure(replace(where, night=a_night(archive, 2)))
+    go_on(str(s.run.uuid))
+    assert archive.totals(s.run.id).steps == 4
+    session.close(str(s.run.uuid))
+
+
+def a_night(archive: Archive, day: int) -> int:
+    """A night under way."""
+    if not archive.schedules():
+        archive.add_schedule("n", cron="0 1 * * *", timezone="UTC", plan={"problem": "erdos"})
+    due = datetime(2026, 11, day, 1, tzinfo=UTC)
+    row = archive.begin_night(
+        archive.schedule("n").id, due, kind="scheduled", host="here", deadline=None
+    )
+    assert row is not None
+    return row.id
+
+
+def test_a_deadline_ends_a_run_at_a_stage_boundary_with_everything_saved(
+    archive: Archive, tmp_path: Path
+) -> None:
+    where = replace(place(archive.url, tmp_path), deadline=time.time() + 1.5)
+    s, found = work(where, archive.url, steps=1000)
+    assert found is not None
+    assert (found.rule, found.pauses) == ("deadline", True)
+    assert archive.check_rebuild(s.run.id) == []
+    session.close(str(s.run.uuid), "paused")
+    session.configure(place(archive.url, tmp_path))
+    with archive.hold(s.run.id, owner="test") as hold:
+        archive.reconfigure(hold, steps=archive.progress(s.run.id).step + 1)
+    assert go_on(str(s.run.uuid)) is None
+    session.close(str(s.run.uuid))
+
+
+def test_a_disk_nearly_full_pauses_a_run(archive: Archive, tmp_path: Path) -> None:
+    s, found = work(place(archive.url, tmp_path), archive.url, disk_reserve_mb=10**9)
+    assert found is not None
+    assert (found.rule, found.pauses) == ("disk", True)
+    session.close(str(s.run.uuid))
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"target": 0.45}, "target"),
+        ({"stop_flat": 1, "reuse": "fixed", "temperature": 0.01}, "flat"),
+        ({"stop_entropy": 5.0}, "entropy"),
+        ({"stop_validity": 1.0}, "validity"),
+    ],
+)
+def test_a_stop_rule_ends_a_run_and_show_says_what_it_means(
+    archive: Archive, tmp_path: Path, settings: dict[str, Any], rule: str
+) -> None:
+    s, found = work(place(archive.url, tmp_path), archive.url, **{"steps": 12, **settings})
+    assert found is not None
+    assert found.rule == rule
+    archive.finish(s.hold, "finished", found.message, rule=found.rule)
+    run = {"run": str(s.run.uuid), "state": "finished", "ended_by": rule}
+    said = diagnosis.diagnose({**run, "message": found.message}, [])
+    assert found.message in said[0]
+    assert "eureka" in said[0] or "restart" in said[0]
+    assert archive.query("select ended_by from runs")[1] == [(rule,)]
+    session.close(str(s.run.uuid))
+
+
+def test_a_machine_is_one_nights_at_a_time_and_its_holder_is_named(archive: Archive) -> None:
+    with MachineLock(archive.url, "host gpu 0", owner="the night of erdos"):
+        with pytest.raises(RunOwned, match="host gpu 0 is in use by the night of erdos"):
+            MachineLock(archive.url, "host gpu 0", owner="another", shared=True)
+        MachineLock(archive.url, "host gpu 1", owner="another").release()
+        assert holder(archive.url, "host gpu 0") == "the night of erdos"
+    assert holder(archive.url, "host gpu 0") == ""
+    MachineLock(archive.url, "host gpu 0", owner="another").release()
+
+
+def test_a_run_that_keeps_crashing_is_resumed_so_often_and_no_more(archive: Archive) -> None:
+    a_night(archive, 1)
+    schedule = archive.schedule("n").id
+    run = add_run(archive.url)
+    archive.hold(run.id, owner="a process that is killed")._drop()
+    expire = "update archive.runs set lease_expires_at = now() - interval '1 s'"
+    with archive._read() as connection:
+        connection.exec_driver_sql(expire)
+    for again in (1, 2):
+        assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
+        assert archive.count_resume(run.uuid) == again
+    assert archive.crashed_runs(schedule, most=2) == [(run.uuid, False)]
+
+
+def test_a_night_over_is_not_begun_again_and_a_crashed_one_is(archive: Archive) -> None:
+    night = a_night(archive, 1)
+    assert a_night(archive, 1) == night
+    archive.end_night(night, NightState.DONE, "it did something")
+    with pytest.raises(AssertionError):
+        a_night(archive, 1)
+    [row] = archive.nights(archive.schedule("n").id)
+    assert (row.starts, row.state, row.message) == (2, "done", "it did something")
+
+
+def test_a_stuck_run_is_restarted_from_its_best_answers_with_fresh_weights(
+    archive: Archive, tmp_path: Path
+) -> None:
+    s, _ = work(place(archive.url, tmp_path), archive.url, steps=2)
+    session.close(str(s.run.uuid), "finished")
+    a_night(archive, 1)
+    row = archive.schedule("n")
+    archive.assign_run(s.run.uuid, row.id)
+    plan = plan_of({"problem": "erdos", "settings": {**SIZES_OF_A_NIGHT}})
+    [night] = archive.nights(row.id)
+    here = Surroundings(home=tmp_path)
+    last = archive.last_run(row.id)
+    assert last is not None
+    shift = Shift(archive, archive.url, here, row, plan, night)
+    made, verb, _ = restart(shift, last)
+    assert made is not None
+    assert "fresh weights" in verb
+    fresh = archive.run(made)
+    assert (fresh.seed, fresh.version) == (s.run.seed + 1, 0)
+    best = archive.best(s.run.id)
+    assert best is not None
+    assert max(x.value or -9 for x in archive.attempts(fresh.id, -1)) == best.value
+    session.configure(place(archive.url, tmp_path))
+    assert go_on(str(made)) is None
+    assert archive.totals(fresh.id).steps == 1
+    assert len(archive.attempts(fresh.id, -1)) == 2
+    session.close(str(made))
