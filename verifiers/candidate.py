@@ -97,6 +97,9 @@ def _supervise(
     os.close(handle)
     if setting.own_pid_namespace is None:
         sweep_orphans(setting.proc)
+    if setting.level == confine.CONTAINER:
+        with contextlib.suppress(OSError, RecursionError):  # the container is replaced then
+            empty(setting.scratch)
     if ended_by == "gone":
         os._exit(0)
     return {
@@ -107,6 +110,17 @@ def _supervise(
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "max_rss_bytes": usage.ru_maxrss * 1024,
     }
+
+
+def empty(folder: str) -> None:
+    """Remove everything in `folder`, which the zygote's own user owns; raises OSError."""
+    for entry in os.scandir(folder):
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.path)
+            continue
+        os.chmod(entry.path, 0o700)
+        empty(entry.path)
+        os.rmdir(entry.path)
 
 
 def _first_bytes(status: int) -> bytes:

@@ -1,8 +1,10 @@
 """Confines a freshly forked candidate, in the one order that works, and proves each layer.
 
-Two levels. "namespaces": minimal root, own pid/mount/ipc namespaces, private /tmp, Landlock where
-the kernel has it, system-call filter, limits. "landlock": no user namespace needed; Landlock,
-filter and limits, and no writable folder at all. "none" keeps the limits only.
+Three levels. "namespaces": minimal root, own pid/mount/ipc namespaces, private /tmp, Landlock
+where the kernel has it, system-call filter, limits. "landlock": no user namespace needed; Landlock,
+filter and limits, and no writable folder at all. "container": inside a container whose engine has
+made the namespaces, the read-only root and the limits on the whole tree; filter, limits, Landlock
+where the kernel has it, and one folder that is emptied afterwards. "none" keeps the limits only.
 
 Not stopped by either: a program that lies about its result, and CPU caches as side channels.
 
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from eurekaflow.verifiers import landlock, namespaces, seccomp
 from eurekaflow.verifiers import syscalls as sc
 
-NAMESPACES, LANDLOCK, NONE = "namespaces", "landlock", "none"
+NAMESPACES, LANDLOCK, CONTAINER, NONE = "namespaces", "landlock", "container", "none"
 THREADS = 64  # a candidate's own threads count as processes of its uid
 OPEN_FILES = 128
 DEVICES = tuple(f"/dev/{name}" for name in namespaces.DEVICES)
@@ -62,8 +64,8 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
     private_root = setting.level == NAMESPACES
     if private_root:
         namespaces.enter_candidate(setting.scratch, scratch_bytes=allowance.scratch_bytes)
-    elif setting.level == LANDLOCK:
-        os.chdir("/")
+    elif setting.level != NONE:
+        os.chdir(setting.scratch if setting.level == CONTAINER else "/")
     _first_to_be_killed(setting.proc)
     rules = _ruleset(setting)
     limit_resources(setting, allowance)
@@ -81,7 +83,7 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
         seccomp.assemble(
             processes=allowance.processes,
             execute=allowance.execute,
-            private_root=private_root,
+            private_root=setting.level != LANDLOCK,
             pid=None if private_root else os.getpid(),
         )
     )
@@ -126,7 +128,9 @@ def limit_resources(setting: Confinement, allowance: Allowance) -> None:
     }
     if setting.level == NAMESPACES:
         hard[resource.RLIMIT_NPROC] = allowance.processes + THREADS
-    elif allowance.processes > 1:  # here the kernel counts every process of the user
+    elif (
+        allowance.processes > 1 and setting.level != CONTAINER
+    ):  # here the kernel counts every process of the user
         hard[resource.RLIMIT_NPROC] = _tasks() + allowance.processes + THREADS
     for kind, wanted in hard.items():
         _, ceiling = resource.getrlimit(kind)
@@ -171,7 +175,7 @@ def landlock_holds() -> bool:
     sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
     landlock.enter(rules)
     return _refused(lambda: os.open("/dev/null", os.O_RDONLY), errno.EACCES) and _refused(
-        lambda: os.mkdir("/tmp/eurekaflow-canary"), errno.EACCES
+        lambda: os.mkdir("/tmp/eurekaflow-canary"), errno.EACCES, errno.EROFS
     )
 
 
@@ -215,8 +219,11 @@ def candidate_holds(setting: Confinement) -> bool:
         and _refused(lambda: os.mkdir("/canary"), *refused)
         and _refused(lambda: os.mkdir("/usr/canary"), *refused)
     )
-    if setting.level == NAMESPACES:
+    if setting.level in (NAMESPACES, CONTAINER):
         os.mkdir(f"{setting.scratch}/canary")
+    if setting.level == NAMESPACES:
         return alike and os.getpid() == 1 and not os.path.exists("/proc/self")
+    if setting.level == CONTAINER and not setting.landlock:
+        return alike
     opened = _refused(lambda: os.open("/etc/passwd", os.O_RDONLY), *refused)
     return alike and opened and _refused(lambda: os.mkdir("/tmp/canary"), *refused)

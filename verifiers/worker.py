@@ -55,7 +55,7 @@ def configuration(level: str, stack: str) -> dict[str, Any]:
     prefixes = {sys.base_prefix, sys.base_exec_prefix}
     prefixes |= {os.path.realpath(prefix) for prefix in prefixes}
     ours = FOLDER.parent
-    if level == "landlock":  # Landlock cannot subtract our own package, so it is not added
+    if level != "namespaces":  # Landlock cannot subtract our own package, so it is not added
         system = ["/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache"]
         entries = [str(entry) for folder in site for entry in Path(folder).iterdir()
                    if entry.resolve() != ours]  # fmt: skip

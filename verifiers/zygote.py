@@ -50,6 +50,11 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 CONTROL = 0
+FILES = {  # what a candidate may write, by level
+    confine.NAMESPACES: ["minimal-root", "private-tmp"],
+    confine.LANDLOCK: ["no-write"],
+    confine.CONTAINER: ["emptied-tmp"],
+}
 MESSAGE_BYTES = 1 << 20
 NAMESPACE_KINDS = {  # name under /proc/self/ns: name of the layer
     "user": "userns",
@@ -81,6 +86,8 @@ def _serve_at_level(control: socket.socket, config: Mapping[str, Any]) -> None:
         layers += _enter_namespaces(config, proc)
     else:
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+    if config["level"] == confine.CONTAINER:
+        sc.prctl(sc.PR_SET_DUMPABLE, 0)  # a candidate of the same user must not open our memory
     stub = _load(code, config)
     setting = _setting(config, proc, landlocked="landlock" in layers)
     layers += _prove_candidate_layers(setting)
@@ -110,7 +117,7 @@ def _load(code: types.CodeType, config: Mapping[str, Any]) -> types.ModuleType:
     """Preload the numeric stack and the stub, then hide our own modules from candidates."""
     sys.path[:] = [*filter(None, sys.path), *config["site"]]
     os.environ.clear()
-    scratch = namespaces.scratch_folder(config["readable"])
+    scratch = _scratch(config)
     os.environ.update(ENVIRONMENT, HOME=scratch, TMPDIR=scratch)
     for name in PRELOADS[config["stack"]].split():
         _preload(name)
@@ -121,6 +128,12 @@ def _load(code: types.CodeType, config: Mapping[str, Any]) -> types.ModuleType:
     gc.collect()
     gc.freeze()  # or the first collection in each child copies every preloaded page
     return stub
+
+
+def _scratch(config: Mapping[str, Any]) -> str:
+    if config["level"] == confine.CONTAINER:
+        return "/scratch"
+    return namespaces.scratch_folder(config["readable"])
 
 
 def _preload(name: str) -> None:
@@ -146,11 +159,12 @@ def _setting(config: Mapping[str, Any], proc: int, *, landlocked: bool) -> confi
     own, rules = None, None
     if config["level"] == confine.NAMESPACES:
         own = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-    if config["level"] == confine.LANDLOCK:
+    if config["level"] in (confine.LANDLOCK, confine.CONTAINER) and landlocked:
+        own_folder = (os.environ["TMPDIR"],) if config["level"] == confine.CONTAINER else ()
         rules = landlock.prepare(
             read=(*config["readable"], *confine.DEVICES),
             listed=config["listed"],
-            write=("/dev/null",),
+            write=("/dev/null", *own_folder),
         )
     return confine.Confinement(
         level=config["level"],
@@ -205,10 +219,7 @@ def _prove_candidate_layers(setting: confine.Confinement) -> list[str]:
         namespaces.next_child_is_pid_one(setting.own_pid_namespace)
     if not confine.proven(lambda: confine.candidate_holds(setting)):
         raise OSError(f"a canary confined at level {setting.level!r} was not held back")
-    files = (
-        ["minimal-root", "private-tmp"] if setting.level == confine.NAMESPACES else ["no-write"]
-    )
-    return ["rlimits", "unprivileged", "session", *files]
+    return ["rlimits", "unprivileged", "session", *FILES[setting.level]]
 
 
 def _serve_one(control: socket.socket, setting: confine.Confinement, stub: Any) -> None:

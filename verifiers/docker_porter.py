@@ -1,0 +1,146 @@
+"""The first process in a container: takes jobs from stdin to a zygote, executions to stdout.
+
+It runs the process sandbox at level "container", so a candidate stands behind two walls: what the
+engine set up around this process, and the filter, Landlock and limits that the zygote puts on each
+candidate. Before anything else it looks at its own container and reports what really holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import replace
+
+from eurekaflow.verifiers import confine
+from eurekaflow.verifiers import syscalls as sc
+from eurekaflow.verifiers.docker_frames import (
+    FrameError,
+    decode,
+    encode,
+    job_of,
+    pack,
+    read_frame,
+)
+from eurekaflow.verifiers.process import ProcessSandbox
+from eurekaflow.verifiers.sandbox import SandboxUnavailable
+
+SCRATCH = "/scratch"
+REQUEST_BYTES = 1 << 30
+GROUPS = {  # name of the limit: its files under /sys/fs/cgroup, version 2 and version 1
+    "memory": ("memory.max", "memory/memory.limit_in_bytes"),
+    "pids": ("pids.max", "pids/pids.max"),
+    "cpu": ("cpu.max", "cpu/cpu.cfs_quota_us"),
+}
+
+
+def main() -> None:
+    """Report, then serve until stdin ends or the container is spent."""
+    requests, replies = _take_pipes()
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)  # our /proc entries are root's from here on
+    layers = own_layers()
+    try:
+        sandbox = ProcessSandbox(1, levels=(confine.CONTAINER,))
+    except SandboxUnavailable as problem:
+        _send(replies, encode(error=str(problem)))
+        return
+    with sandbox:
+        _send(replies, encode(layers=[*layers, *sandbox.layers]))
+        with contextlib.suppress(EOFError):
+            while _serve_one(sandbox, requests, replies):
+                pass
+
+
+def _take_pipes() -> tuple[int, int]:
+    """stdin and stdout on private descriptors: nothing else may write into the frames."""
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    os.close(null)
+    return requests, replies
+
+
+def _serve_one(sandbox: ProcessSandbox, requests: int, replies: int) -> bool:
+    """One job; False when this container must not see another candidate."""
+    try:
+        frame = read_frame(lambda count: _exactly(requests, count), most=REQUEST_BYTES)
+        job, limits = job_of(decode(frame))
+    except (FrameError, TypeError) as problem:
+        _send(replies, encode(error=f"the request cannot be read: {problem}"))
+        return False
+    try:
+        execution = replace(sandbox.run(job, limits), worker="")
+    except SandboxUnavailable as problem:
+        _send(replies, encode(error=str(problem)))
+        return False
+    spent = bool(os.listdir(SCRATCH)) or sandbox.anomalies > 0
+    _send(replies, encode(execution=execution, spent=spent))
+    return not spent
+
+
+def own_layers() -> list[str]:
+    """What the engine made of this container, each looked at and not assumed."""
+    status = _status()
+    found = {
+        "container": os.getpid() == 1,
+        "no-network": _interfaces() <= {"lo"},
+        "read-only-root": _refused_folder("/canary"),
+        "no-capabilities": not any(
+            int(status[f"Cap{kind}"], 16) for kind in ("Prm", "Eff", "Bnd")
+        ),
+        "engine-no-new-privs": status.get("NoNewPrivs") == "1",
+        "engine-seccomp": status.get("Seccomp") == "2",
+        "engine-user": os.geteuid() != 0,
+        **{f"cgroup-{name}": _limited(*files) for name, files in GROUPS.items()},
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def _status() -> dict[str, str]:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+
+
+def _interfaces() -> set[str]:
+    with open("/proc/net/dev", encoding="ascii") as file:
+        return {line.partition(":")[0].strip() for line in file if ":" in line}
+
+
+def _refused_folder(path: str) -> bool:
+    try:
+        os.mkdir(path)
+    except OSError:
+        return True
+    os.rmdir(path)
+    return False
+
+
+def _limited(*files: str) -> bool:
+    for name in files:
+        with contextlib.suppress(OSError):
+            with open(f"/sys/fs/cgroup/{name}", encoding="ascii") as file:
+                word = file.read().split()[0]
+            return word not in ("max", "-1") and int(word) < 1 << 60
+    return False
+
+
+def _exactly(descriptor: int, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        chunk = os.read(descriptor, min(count - len(data), 1 << 20))
+        if not chunk:
+            raise EOFError
+        data += chunk
+    return bytes(data)
+
+
+def _send(descriptor: int, data: bytes) -> None:
+    view = memoryview(pack(data))
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

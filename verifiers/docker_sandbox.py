@@ -1,0 +1,196 @@
+"""The container sandbox: a pool of warm, hardened containers, one candidate at a time in each.
+
+A container has no network, a read-only root, one bounded tmpfs, no capabilities, an unprivileged
+user and the engine's own filter and limits; inside, a zygote forks each candidate behind a second
+wall (`confine`, level "container"). A container is replaced when a candidate was killed, timed
+out, left without a result or left something behind, after K candidates, and when limits change
+that only the engine can set.
+
+Stops what `confine` says, and holds where a candidate breaks out of that: it is then nobody in a
+container without a network. Does not stop a bug in the kernel: `runtime="runsc"` (gVisor) puts a
+kernel of its own between.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from eurekaflow.verifiers.docker_container import Container, ContainerFailed
+from eurekaflow.verifiers.docker_engine import Engine, Recipe, Shape
+from eurekaflow.verifiers.process import CANARY
+from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits, SandboxUnavailable
+
+ATTEMPTS = 2  # the second time in a fresh container
+LEAST = frozenset({
+    "container", "no-network", "read-only-root", "no-capabilities", "engine-user", "seccomp",
+})  # fmt: skip
+
+
+@dataclass
+class _Slot:
+    """One place in the pool; its container comes and goes."""
+
+    container: Container | None
+
+
+class DockerSandbox:
+    """See `Sandbox` for the contract. `anomalies` counts containers that failed by themselves."""
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        limits: Limits | None = None,
+        recycle_after: int = 500,
+        runtime: str | None = None,
+        base_url: str | None = None,
+        required: frozenset[str] = frozenset(),
+    ) -> None:
+        """Start `workers` containers for jobs with `limits`; `base_url` as in DOCKER_HOST.
+
+        `required` names layers without which to refuse, beside `LEAST`. Raises SandboxUnavailable.
+        """
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        self.anomalies = 0
+        self._engine = Engine(base_url)
+        self._recipe = Recipe(image=self._engine.image(), runtime=runtime)
+        self._recycle_after, self._workers = recycle_after, workers
+        self._lock = threading.Lock()
+        self._closed = False
+        self._alive: set[Container] = set()
+        self._idle: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        try:
+            self._layers = self._fill(Shape.of(limits or Limits()))
+            self._require(LEAST | required)
+            self._try_canary(limits or Limits())
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, shape: Shape) -> tuple[str, ...]:
+        first = self._launch(shape)
+        for container in (first, *(self._launch(shape) for _ in range(self._workers - 1))):
+            self._idle.put(_Slot(container))
+        try:
+            return first.wait_ready()
+        except ContainerFailed as problem:
+            message = f"the sandbox's container does not work: {problem}"
+            raise SandboxUnavailable(message) from None
+
+    @property
+    def name(self) -> str:
+        return "docker"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        runtime = self._recipe.runtime
+        return (*self._layers, *([f"runtime-{runtime}"] if runtime else []))
+
+    @property
+    def image(self) -> str:
+        """The id of the image: a hash of its content."""
+        return self._recipe.image
+
+    def run(self, job: Job, limits: Limits) -> Execution:
+        """Run one job; waits for a free container. Raises SandboxUnavailable."""
+        queued = time.monotonic()
+        slot = self._idle.get()
+        queue_s = time.monotonic() - queued
+        if slot is None:
+            self._idle.put(None)  # for the next waiting thread
+            raise SandboxUnavailable("the sandbox is closed")
+        try:
+            return replace(self._run_in(slot, job, limits), queue_s=queue_s)
+        finally:
+            self._idle.put(slot)
+
+    def _run_in(self, slot: _Slot, job: Job, limits: Limits) -> Execution:
+        failures: list[str] = []
+        while len(failures) < ATTEMPTS:
+            try:
+                container = self._fit(slot, Shape.of(limits))
+                execution = container.run(job, limits)
+            except ContainerFailed as problem:
+                failures.append(str(problem))
+                with self._lock:
+                    self.anomalies += 1
+                self._retire(slot)
+            else:
+                if container.spent or container.jobs >= self._recycle_after:
+                    self._retire(slot)
+                    slot.container = self._launch(container.shape)  # it loads while others work
+                return execution
+        raise SandboxUnavailable(
+            f"a job failed in {ATTEMPTS} containers in a row: {'; '.join(failures)}. "
+            "Run `eureka doctor` to see what the sandbox is missing."
+        )
+
+    def _fit(self, slot: _Slot, shape: Shape) -> Container:
+        """The slot's container if it is of that shape, else a new one."""
+        if slot.container is not None and slot.container.shape == shape:
+            return slot.container
+        self._retire(slot)
+        slot.container = self._launch(shape)
+        return slot.container
+
+    def _retire(self, slot: _Slot) -> None:
+        container, slot.container = slot.container, None
+        if container is not None:
+            container.close()
+            with self._lock:
+                self._alive.discard(container)
+
+    def _launch(self, shape: Shape) -> Container:
+        if self._closed:
+            raise SandboxUnavailable("the sandbox was closed while a job was running")
+        container = Container(self._engine, shape, self._recipe)
+        with self._lock:
+            if not self._closed:
+                self._alive.add(container)
+                return container
+        container.close()
+        raise SandboxUnavailable("the sandbox was closed while a job was running")
+
+    def _require(self, required: frozenset[str]) -> None:
+        missing = sorted(required - set(self.layers))
+        if missing:
+            raise SandboxUnavailable(
+                f"the container sandbox has {', '.join(self.layers)} but not the required "
+                f"{', '.join(missing)}; use an engine that grants them (rootless engines need "
+                "cgroup v2 with delegation), or ask for less in `sandbox_layers`"
+            )
+
+    def _try_canary(self, limits: Limits) -> None:
+        execution = self.run(CANARY, limits)
+        if execution.cause is not Cause.RETURNED or execution.result != b"[6.0,0.1]":
+            raise SandboxUnavailable(f"the first job of a new sandbox went wrong: {execution}")
+
+    def close(self) -> None:
+        """Remove every container; running jobs raise SandboxUnavailable."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            containers = tuple(self._alive)
+        for container in containers:
+            container.kill()
+        for container in containers:
+            container.close()
+        self._idle.put(None)
+        self._engine.close()
+
+    def __enter__(self) -> DockerSandbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
