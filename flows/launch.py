@@ -188,7 +188,7 @@ def open_policy(s: Session) -> None:
     What differs from the run's recorded versions and fingerprint is marked on the steps to come.
     """
     s.notify("stage", stage="loading the policy")
-    now = s.policy.fingerprint()
+    now = {**s.policy.fingerprint(), "sandbox": f"{s.sandbox.name}: {', '.join(s.sandbox.layers)}"}
     stored = s.archive.record_fingerprint(s.hold, now)
     machine = differences(stored, now | dict.fromkeys(stored.keys() - now.keys(), ""))
     programs = differences(s.run.versions, versions(s.problem.version))

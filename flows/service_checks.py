@@ -75,6 +75,24 @@ def sandbox(here: Surroundings) -> Check:
     return Check("sandbox", "pass", ", ".join(layers))
 
 
+def containers(here: Surroundings) -> Check:
+    """An engine for `sandbox = docker`; only looked at, since it is a choice."""
+    from eurekaflow.verifiers.docker_engine import REACH, Engine
+    from eurekaflow.verifiers.sandbox import SandboxUnavailable
+
+    try:
+        engine = Engine()
+    except SandboxUnavailable:
+        return Check("containers", "pass", "no engine answers; needed for sandbox=docker only")
+    engine.close()
+    about = engine.about
+    message = f"engine {about.get('ServerVersion')}, cgroup v{about.get('CgroupVersion')}"
+    missing = [name for name in ("MemoryLimit", "PidsLimit") if not about.get(name)]
+    if missing:
+        return Check("containers", "warn", f"{message} without {', '.join(missing)}", REACH)
+    return Check("containers", "pass", message)
+
+
 def weights(here: Surroundings) -> Check:
     """The bundled policy is on this machine."""
     from eurekaflow.models.errors import PrerequisiteMissing
@@ -97,4 +115,4 @@ def model_memory(here: Surroundings) -> Check:
     return of_run(resolve("erdos").config, here)
 
 
-SERVICES = (database, schema, prefect, sandbox, weights, model_memory)
+SERVICES = (database, schema, prefect, sandbox, containers, weights, model_memory)

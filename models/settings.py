@@ -80,6 +80,18 @@ class RunConfig(BaseModel):
     memory_mb: int = Field(1024, ge=64, description="address space of a candidate")
     workers: int = Field(2, ge=1, description="candidates verified at the same time")
     threads: int = Field(2, ge=1, description="CPU threads of the policy")
+    sandbox: Literal["process", "docker"] = Field(
+        "process", description="what candidates run in: namespaces on this machine, or containers"
+    )
+    sandbox_layers: str = Field(
+        "", description="layers without which the run refuses, separated by commas"
+    )
+    sandbox_runtime: str | None = Field(
+        None, description="runtime of the containers, such as runsc; none = the engine's default"
+    )
+    exclusive_cores: bool = Field(
+        False, description="a core to itself for each candidate, over all runs of this machine"
+    )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept on disk")
     keep_every: int | None = Field(None, ge=1, description="and every n-th; none = no others")
     keep_best: bool = Field(False, description="and that of the step with the best attempt")

@@ -26,10 +26,11 @@ from eurekaflow.models.rows import RunRow
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.models.spending import Spent
 from eurekaflow.models.states import Stage, reached
+from eurekaflow.tasks.sandboxes import open_sandbox
 from eurekaflow.verifiers.judge import Judge
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import Problem
-from eurekaflow.verifiers.sandbox import Sandbox
+from eurekaflow.verifiers.sandbox import Limits, Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +110,13 @@ class Session:
     def sandbox(self) -> Sandbox:
         if self.place.make_sandbox is not None:
             return self.place.make_sandbox(self.config)
-        from eurekaflow.verifiers.process import ProcessSandbox
+        return open_sandbox(self.config, self.limits)
 
-        return ProcessSandbox(self.config.workers)
+    @property
+    def limits(self) -> Limits:
+        """What each candidate of the run may use."""
+        limits = self.problem.limits(budget_s=self.config.budget_s)
+        return replace(limits, memory_bytes=self.config.memory_mb << 20)
 
     @cached_property
     def judge(self) -> Judge:

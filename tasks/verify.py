@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 
 import numpy as np
 
@@ -86,10 +85,7 @@ def judge_one(s: Session, step: int, pending: Pending, parent: Construction | No
         seed=candidate_seed(s.config.seed, step, pending),
         budget_s=s.config.budget_s,
     )
-    limits = replace(
-        s.problem.limits(budget_s=s.config.budget_s), memory_bytes=s.config.memory_mb << 20
-    )
-    execution = s.sandbox.run(job, limits)
+    execution = s.sandbox.run(job, s.limits)
     verdict = s.judge.verdict(s.config.problem, execution)
     if verdict.outcome is Outcome.EXPLOIT:
         text = f"attempt {pending.attempt_id}: {verdict.message}"
@@ -108,6 +104,14 @@ def metrics_of(verdict: Verdict) -> dict[str, float]:
     return {**verdict.metrics, "exact": 1.0} if verdict.mode == EXACT else verdict.metrics
 
 
+def _earlier(execution: Execution | None) -> dict[str, float]:
+    """The first run of a program that timed out on a loaded host, beside the second."""
+    if execution is None or not execution.earlier:
+        return {}
+    (first,) = execution.earlier
+    return {"first_run_s": first.wall_s, "first_cpu_s": first.cpu_s}
+
+
 def row(
     s: Session,
     pending: Pending,
@@ -124,7 +128,7 @@ def row(
         program=program,
         construction=verdict.construction,
         stdout=verdict.stdout[-STDOUT_TAIL:],
-        metrics=metrics_of(verdict),
+        metrics={**metrics_of(verdict), **_earlier(execution)},
         archivable=verdict.outcome is Outcome.VALID and s.problem.archivable(verdict.construction),
         queue_s=execution.queue_s if execution else 0.0,
         run_s=execution.wall_s if execution else 0.0,

@@ -1,7 +1,7 @@
 """Confines a freshly forked candidate, in the one order that works, and proves each layer.
 
 Three levels. "namespaces": minimal root, own pid/mount/ipc namespaces, private /tmp, Landlock
-where the kernel has it, system-call filter, limits. "landlock": no user namespace needed; Landlock,
+where the kernel has it, system-call filter, limits. "landlock": no user namespace; Landlock,
 filter and limits, and no writable folder at all. "container": inside a container whose engine has
 made the namespaces, the read-only root and the limits on the whole tree; filter, limits, Landlock
 where the kernel has it, and one folder that is emptied afterwards. "none" keeps the limits only.
@@ -56,6 +56,7 @@ class Allowance:
     scratch_bytes: int
     processes: int
     execute: bool = False  # one executable file, which may replace itself but never fork
+    cpus: Sequence[int] = ()
 
 
 def confine(setting: Confinement, allowance: Allowance) -> None:
@@ -67,6 +68,8 @@ def confine(setting: Confinement, allowance: Allowance) -> None:
     elif setting.level != NONE:
         os.chdir(setting.scratch if setting.level == CONTAINER else "/")
     _first_to_be_killed(setting.proc)
+    if allowance.cpus:  # the filter keeps it there
+        os.sched_setaffinity(0, allowance.cpus)
     rules = _ruleset(setting)
     limit_resources(setting, allowance)
     if setting.level == NONE:

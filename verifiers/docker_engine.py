@@ -33,6 +33,7 @@ REACH = (
     "say where it listens: export DOCKER_HOST=unix:///run/user/$UID/docker.sock"
 )
 ENVIRONMENT = {"PATH": "/usr/bin", "TMPDIR": "/scratch", **worker.ENVIRONMENT}
+PYTHON = (os.path.realpath(sys.executable), *worker.FLAGS)
 BOOT = (
     f"import sys; sys.path += [{docker_rootfs.SITE!r}, {docker_rootfs.CODE!r}]; "
     "from eurekaflow.verifiers.docker_porter import main; main()"
@@ -157,7 +158,7 @@ class Engine:
         )
         try:
             made = self.api.create_container(
-                recipe.image, command=[os.path.realpath(sys.executable), *worker.FLAGS, "-c", BOOT],
+                recipe.image, command=[*PYTHON, "-c", BOOT],
                 stdin_open=True, labels={LABEL: "candidate"}, host_config=settings,
                 environment=ENVIRONMENT, hostname="candidate", user=USER, network_disabled=True,
             )  # fmt: skip

@@ -79,7 +79,8 @@ def _untagged(value: dict[str, Any]) -> object:
 
 def job_of(values: dict[str, Any]) -> tuple[Job, Limits]:
     """The job and limits of a request."""
-    return Job(**values["job"]), Limits(**values["limits"])
+    limits = {**values["limits"], "cpus": tuple(values["limits"]["cpus"])}
+    return Job(**values["job"]), Limits(**limits)
 
 
 def execution_of(values: dict[str, Any], limits: Limits) -> Execution:

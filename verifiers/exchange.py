@@ -69,7 +69,7 @@ class Exchange:
         """The zygote's report, or None when it died or went silent."""
         limits = self._limits
         allowance = {name: getattr(limits, name) for name in (
-            "wall_s", "cpu_s", "memory_bytes", "scratch_bytes", "processes")}  # fmt: skip
+            "wall_s", "cpu_s", "memory_bytes", "scratch_bytes", "processes", "cpus")}  # fmt: skip
         allowance["execute"] = self._is_file
         request = {"allowance": allowance, "result_bytes": limits.result_bytes}
         socket.send_fds(self._control, [json.dumps(request).encode()], self._theirs)

@@ -55,6 +55,7 @@ class Limits:
     stdout_bytes: int = 64 << 10  # the rest is dropped and counted
     scratch_bytes: int = 64 << 20  # private temporary folder, when the backend gives one
     processes: int = 1  # 1: the candidate cannot fork
+    cpus: tuple[int, ...] = ()  # the only cores it may run on; empty: any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ class Execution:
     cpu_s: float = 0.0
     max_rss_bytes: int = 0
     worker: str = ""
+    earlier: tuple[Execution, ...] = ()  # a timeout on a loaded host that made this the second run
 
 
 class Sandbox(Protocol):

@@ -33,14 +33,13 @@ accept acct add_key adjtimex bind bpf chroot clock_adjtime clock_settime connect
 execveat fanotify_init fanotify_mark finit_module fsconfig fsmount fsopen fspick init_module
 io_uring_enter io_uring_register io_uring_setup ioperm iopl ioprio_set kcmp kexec_file_load
 kexec_load keyctl listen listmount lookup_dcookie memfd_create memfd_secret migrate_pages
-modify_ldt mount mount_setattr move_mount move_pages mq_open mq_unlink msgctl msgget msgrcv
-msgsnd name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality
-pidfd_getfd pidfd_open pidfd_send_signal pivot_root process_madvise process_mrelease
-process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot request_key
-rt_sigqueueinfo rt_tgsigqueueinfo sched_setattr sched_setparam sched_setscheduler semctl semget
-semop semtimedop setdomainname sethostname setns setpriority settimeofday shmat shmctl shmdt
-shmget socket socketpair statmount swapoff swapon syslog umount2 unshare uselib userfaultfd
-vhangup
+modify_ldt mount mount_setattr move_mount move_pages mq_open mq_unlink msgctl msgget msgrcv msgsnd
+name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality pidfd_getfd
+pidfd_open pidfd_send_signal pivot_root process_madvise process_mrelease process_vm_readv
+process_vm_writev ptrace quotactl quotactl_fd reboot request_key rt_sigqueueinfo rt_tgsigqueueinfo
+sched_setaffinity sched_setattr sched_setparam sched_setscheduler semctl semget semop semtimedop
+setdomainname sethostname setns setpriority settimeofday shmat shmctl shmdt shmget socket
+socketpair statmount swapoff swapon syslog umount2 unshare uselib userfaultfd vhangup
 """
 # Landlock does not cover metadata (nor truncation before ABI 3): denied without a private root.
 METADATA = """
@@ -95,9 +94,7 @@ def _clone(threads_only: bool) -> list[Instruction]:
 def _own_process_only(pid: int) -> list[Instruction]:
     """Without a pid namespace: reach no other process, and end together with the zygote."""
     signals = _allow_values("kill", 0, (pid,)) + _allow_values("tgkill", 0, (pid,))
-    limits = _allow_values("prlimit64", 0, (0, pid)) + _allow_values(
-        "sched_setaffinity", 0, (0, pid)
-    )
+    limits = _allow_values("prlimit64", 0, (0, pid))
     return signals + limits + _deny(["tkill"]) + _deny_values("prctl", 0, (sc.PR_SET_PDEATHSIG,))
 
 
