@@ -11,7 +11,7 @@ TORCH := 2.13.0
 FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
-.PHONY: run learn test check types fast bench clean install install-dev
+.PHONY: run learn test check types fast bench soak clean install install-dev
 run: install
 	$(BIN)/eureka run $(PROBLEM) $(ARGS)
 
@@ -37,6 +37,9 @@ bench: install
 
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz 100000
+
+soak: install-dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Group
 
 from eurekaflow.flows.configure import debugging
 from eurekaflow.models.errors import EurekaError
+from eurekaflow.models.masking import mask
 
 DISCOVER = Group("Discover", sort_key=1)
 LOOK = Group("Look", sort_key=2)
@@ -108,8 +109,9 @@ def report(error: BaseException) -> int:
     if debugging():
         import traceback
 
-        traceback.print_exception(error)
+        print(mask("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     code, message, fix = ending(error)
+    message = mask(message)
     print(f"eureka: {message}", file=sys.stderr)
     if fix:
         print(f"  fix: {fix}", file=sys.stderr)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ class Surroundings:
     """Where a command works: the home folder, and servers of the user's own where given."""
 
     home: Path
-    database_url: str | None = None  # None: the embedded Postgres in `home`
-    prefect_api_url: str | None = None  # None: the local Prefect server in `home`
+    database_url: str | None = field(default=None, repr=False)  # None: embedded, in `home`
+    prefect_api_url: str | None = field(default=None, repr=False)  # None: local, in `home`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from eurekaflow.flows.findings import Check
 from eurekaflow.flows.options import Json
+from eurekaflow.models.masking import mask
 
 if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
@@ -49,11 +50,12 @@ def diagnose(checks: Iterable[Callable[[Surroundings], Check]], here: Surroundin
 
 def _safely(check: Callable[[Surroundings], Check], here: Surroundings) -> Check:
     try:
-        return check(here)
+        found = check(here)
+        return Check(found.name, found.status, mask(found.message), mask(found.fix))
     except Exception as error:
         name = check.__name__.replace("_", " ")
         message = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
-        return Check(name, "fail", message, getattr(error, "fix", ""))
+        return Check(name, "fail", mask(message), getattr(error, "fix", ""))
 
 
 def print_checks(checks: list[Check]) -> None:

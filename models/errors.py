@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from eurekaflow.models.masking import mask
+
 
 class EurekaError(Exception):
     """Something the user can act on: `message` says what happened, `fix` what to do about it."""
@@ -9,6 +11,7 @@ class EurekaError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, fix: str = "") -> None:
+        message, fix = mask(message), mask(fix)
         super().__init__(message, fix)
         self.message = message
         self.fix = fix

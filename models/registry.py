@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 from eurekaflow.models import database
 from eurekaflow.models.database import Database
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.masking import mask
 from eurekaflow.models.ownership import Hold
 from eurekaflow.models.rows import RunRow
 from eurekaflow.models.states import RunState
@@ -138,7 +139,7 @@ class Registry(Database):
             finished_at = case when :state in ('finished', 'failed') then now() end
             where id = :run"""
         with self._write(hold) as connection:
-            values = {"state": str(RunState(state)), "message": escape(message), "rule": rule}
+            values = {"state": str(RunState(state)), "message": escape(mask(message)), "rule": rule}
             database.run(connection, sql, run=hold.run_id, **values)
 
     def _not_found(self, wanted: str, found: Sequence[Row[Any]]) -> RunNotFound:

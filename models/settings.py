@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.masking import mask
 
 PresetName = Literal["small-cpu", "small-gpu", "paper"]
 
@@ -19,7 +20,7 @@ PresetName = Literal["small-cpu", "small-gpu", "paper"]
 class RunConfig(BaseModel):
     """Everything that decides a run, resolved once at the edge. Unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     problem: str = Field(description="canonical problem id, or the path of a problem file")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed of the run")
@@ -129,6 +130,16 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"group_size is {self.group_size}, but the entropic advantage needs at least 4"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> Self:
+        for name in ("problem", "model", "sandbox_layers"):
+            if mask(text := str(getattr(self, name))) != text:
+                raise ValueError(
+                    f"{name} holds a secret ({mask(text)}), and settings are stored with the run; "
+                    "put it into the environment"
+                )
         return self
 
     @model_validator(mode="after")

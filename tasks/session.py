@@ -63,7 +63,7 @@ class Place:
     """Where a process finds its archive and keeps its files."""
 
     home: Path
-    database_url: str
+    database_url: str = field(repr=False)
     make_policy: Callable[[RunConfig, Place], Policy] | None = None  # tests bring their own
     make_sandbox: Callable[[RunConfig], Sandbox] | None = None
     listener: Listener = lambda event: None

@@ -171,7 +171,7 @@ class World:
         if victim.poll() is not None:
             return False
         status = Path(f"/proc/{victim.pid}/stat").read_text().rpartition(")")[2].split()
-        return status[0] in "SR" and status[16] == "0"
+        return status[0] in "SR" and int(status[16]) == os.getpriority(os.PRIO_PROCESS, 0)
 
     def harm(self) -> list[str]:
         """What is not as it was, seen from outside."""

@@ -1,0 +1,165 @@
+"""Thousands of candidates, good, bad and hostile, after which nothing may be left of them.
+
+    python -m tests.soak [--count 20000] [--backend process|docker] [--engine ADDRESS]
+
+Prints a line now and then and fails with what leaked: processes, mounts, cgroups, containers,
+files in the temporary folder, descriptors, memory of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from eurekaflow.verifiers.docker_engine import LABEL, Engine
+from eurekaflow.verifiers.docker_sandbox import DockerSandbox
+from eurekaflow.verifiers.process import ProcessSandbox
+from eurekaflow.verifiers.sandbox import Cause, Job, Limits, Sandbox
+from tests.attacks import suite
+
+WALL_S = 0.3
+MEMORY_SLACK = 24 << 20  # what an allocator keeps; 20,000 leaks of a kilobyte would be 20 MB
+GOOD = (
+    "def run(world):\n    return float(np.arange(5.0).sum())",
+    "def run(world):\n    return np.ones((20, 3))",
+    "def run(world):\n    open('x', 'w').write('x' * 1000)\n    return 1",
+    "import random\ndef run(world):\n    print('hello')\n    return [random.random()] * 100",
+)
+BAD = (
+    "def run(world):\n    1 / 0",
+    "def run(:",
+    "import os\nos._exit(3)",
+    "def run(world):\n    return object()",
+    "import ctypes\ndef run(world):\n    ctypes.string_at(8)",
+    "def run(world):\n    return bytearray(1 << 40)",
+)
+SLOW = frozenset({"bomb_output", "bomb_time", "bomb_after_return", "faked_clock", "bomb_forks"})
+
+
+@dataclass(frozen=True)
+class State:
+    """What could leak, counted from outside."""
+
+    processes: int
+    mounts: int
+    cgroups: int
+    containers: int
+    files: int
+    descriptors: int
+    memory: int
+
+
+def look(engine: Engine | None) -> State:
+    """The counts as they are now."""
+    gc.collect()
+    return State(
+        processes=len(_descendants(os.getpid())),
+        mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        cgroups=sum(1 for root in ("memory", "pids", "unified", "")
+                    for _ in Path("/sys/fs/cgroup", root).glob("**/eurekaflow*")),
+        containers=len(engine.api.containers(all=True, filters={"label": LABEL})) if engine else 0,
+        files=sum(name.startswith("eurekaflow-") for name in os.listdir(tempfile.gettempdir())),
+        descriptors=len(os.listdir("/proc/self/fd")),
+        memory=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"),
+    )  # fmt: skip
+
+
+def _descendants(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        parents.setdefault(parent, []).append(int(stat.parent.name))
+    found, waiting = [], [pid]
+    while waiting:
+        below = parents.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def programs(seed: int) -> list[str]:
+    """Every program once, the fast good ones often, in a shuffled order that repeats."""
+    hostile = [
+        f"{attack.program}\ndef run(world):\n    return {attack.name}(world)"
+        for attack in suite.ATTACKS
+        if attack.name not in SLOW
+    ]
+    mixed = [*GOOD * 30, *BAD * 6, *hostile, "def run(world):\n    while True: pass"]
+    random.Random(seed).shuffle(mixed)
+    return mixed
+
+
+def soak(sandbox: Sandbox, count: int, *, engine: Engine | None, every: int = 1000) -> list[str]:
+    """Run `count` candidates; what differs afterwards from a state after the first few."""
+    world = suite.World()
+    limits = Limits(wall_s=WALL_S, cpu_s=2, memory_bytes=64 << 20, scratch_bytes=1 << 20,
+                    result_bytes=1 << 18)  # fmt: skip
+    mixed, causes = programs(0), dict.fromkeys(Cause, 0)
+
+    def one(number: int) -> None:
+        job = Job(program=mixed[number % len(mixed)], entry_point="run",
+                  arguments={"world": world.values}, seed=number)  # fmt: skip
+        causes[sandbox.run(job, limits).cause] += 1
+
+    try:
+        world.prepare()
+        workers = len(os.sched_getaffinity(0))
+        with ThreadPoolExecutor(workers) as pool:
+            started, first, done = time.monotonic(), min(len(mixed), count // 2), 0
+            list(pool.map(one, range(first)))
+            before = look(engine)
+            for done in range(first, count, every):
+                list(pool.map(one, range(done, min(done + every, count))))
+                speed = min(done + every, count) / (time.monotonic() - started)
+                print(f"{min(done + every, count)} candidates, {speed:.0f} /s, {look(engine)}",
+                      file=sys.stderr, flush=True)  # fmt: skip
+            after = look(engine)
+        print({cause.value: number for cause, number in causes.items()}, file=sys.stderr)
+        return [*_leaks(before, after), *world.harm()]
+    finally:
+        world.close()
+
+
+def _leaks(before: State, after: State) -> list[str]:
+    found = []
+    for field in fields(State):
+        was, now = getattr(before, field.name), getattr(after, field.name)
+        if now > was + (MEMORY_SLACK if field.name == "memory" else 0):
+            found.append(f"{field.name}: {was} -> {now}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--backend", choices=("process", "docker"), default="process")
+    parser.add_argument("--engine", default=None)
+    given = parser.parse_args()
+    workers = len(os.sched_getaffinity(0))
+    if given.backend == "process":
+        with ProcessSandbox(workers) as process:
+            leaks = soak(process, given.count, engine=None)
+            anomalies = process.anomalies
+    else:
+        engine = Engine(given.engine)
+        with DockerSandbox(workers, base_url=given.engine) as containers:
+            leaks = soak(containers, given.count, engine=engine)
+            anomalies = containers.anomalies
+        engine.close()
+    print(f"{given.count} candidates, {anomalies} anomalies, leaks: {leaks or 'none'}")
+    return 1 if leaks or anomalies else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""A whole run, services included, needs no network and asks for nothing but loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import docker_engine
+
+LOOPBACK_UP = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+CALLS = "connect,sendto,sendmsg,sendmmsg"
+PEER = re.compile(
+    r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"'
+    r"|sa_family=(AF_(?!UNIX|NETLINK|UNSPEC)\w+)"
+)
+LOCAL = re.compile(r"127\.|::1$|::ffff:127\.|0\.0\.0\.0$|AF_INET6?$")
+RUN = (
+    "eureka run erdos --steps 1 --preset small-cpu --groups 1 --group-size 4 --set wave=4"
+    " --set micro_batch=4 --set max_new_tokens=16"
+)
+
+
+def traced(
+    command: list[str], log: Path, environment: dict[str, str]
+) -> tuple[int, str, set[str]]:
+    """(exit code, errors, addresses asked for) of a command in a network of loopback alone."""
+    for tool in ("strace", "unshare"):
+        if shutil.which(tool) is None:
+            docker_engine.missing(f"{tool} is not installed: apt-get install {tool}")
+    net = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+    trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}", "-o", str(log)]
+    done = subprocess.run(
+        [*net, sys.executable, "-S", "-c", LOOPBACK_UP, *trace, *command],
+        env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    peers = {next(filter(None, groups)) for groups in PEER.findall(log.read_text())}
+    return done.returncode, done.stderr, peers
+
+
+@pytest.mark.slow
+def test_the_trace_notices_what_would_leave(tmp_path: Path) -> None:
+    script = """
+import socket
+for family, address in ((socket.AF_INET, "192.0.2.7"), (socket.AF_INET6, "2001:db8::7")):
+    try: socket.socket(family, socket.SOCK_DGRAM).sendto(b"x", (address, 53))
+    except OSError: pass
+"""
+    command = [sys.executable, "-S", "-c", script]
+    _, _, peers = traced(command, tmp_path / "trace", dict(os.environ))
+    assert {"192.0.2.7", "2001:db8::7"} <= peers
+
+
+@pytest.mark.slow
+@pytest.mark.services
+@pytest.mark.policy
+@pytest.mark.timeout(900)
+def test_a_run_without_a_network_finishes_and_asks_for_loopback_only(
+    tmp_path: Path, bundled_policy_folder: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "models").symlink_to(bundled_policy_folder.parent.parent)
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("EUREKA_", "PREFECT_"))
+    } | {"EUREKA_HOME": str(home)}
+    eureka = f"{sys.executable} -m eurekaflow.flows.cli"
+    script = (
+        f'eureka() {{ {eureka} "$@"; }}; {RUN}; code=$?; '
+        "eureka best; eureka db stop --force; exit $code"
+    )
+    code, errors, peers = traced(["/bin/sh", "-c", script], tmp_path / "trace", environment)
+    assert code == 0, errors[-2000:]
+    assert {peer for peer in peers if not LOCAL.match(peer)} == set()
+    assert any(peer.startswith("127.") for peer in peers)  # Prefect's server was talked to

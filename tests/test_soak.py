@@ -1,0 +1,38 @@
+"""After some hundred candidates, hostile ones among them, nothing of them is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from eurekaflow.verifiers.docker_engine import Engine
+from eurekaflow.verifiers.docker_sandbox import DockerSandbox
+from eurekaflow.verifiers.process import LEVELS, ProcessSandbox
+from eurekaflow.verifiers.sandbox import SandboxUnavailable
+from tests import docker_engine
+from tests.soak import soak
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_processes_leave_nothing(level: str) -> None:
+    try:
+        backend = ProcessSandbox(2, levels=(level,))
+    except SandboxUnavailable as reason:
+        pytest.skip(str(reason))
+    with backend:
+        assert soak(backend, 560, engine=None) == []
+        assert backend.anomalies == 0
+
+
+def test_containers_leave_nothing() -> None:
+    with docker_engine.engine() as address:
+        engine = Engine(address)
+        try:
+            with DockerSandbox(2, base_url=address) as backend:
+                assert soak(backend, 60, engine=engine) == []
+                assert backend.anomalies == 0
+            listed = engine.api.containers(all=True, filters={"label": "eurekaflow.sandbox"})
+            assert listed == []
+        finally:
+            engine.close()
