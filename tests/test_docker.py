@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from eurekaflow.verifiers.contract import SandboxContract
+from eurekaflow.verifiers import docker_frames
+from eurekaflow.verifiers.contract import SandboxContract, run, value
+from eurekaflow.verifiers.docker_engine import Engine
+from eurekaflow.verifiers.docker_frames import FrameError
+from eurekaflow.verifiers.docker_rootfs import compiler_packages
 from eurekaflow.verifiers.docker_sandbox import DockerSandbox
+from eurekaflow.verifiers.sandbox import Cause, Job, Limits, SandboxUnavailable
 from tests import docker_engine
 
 pytestmark = pytest.mark.slow
@@ -25,3 +37,136 @@ class TestDocker(SandboxContract):
         with DockerSandbox(2, base_url=address) as backend:
             yield backend
         assert backend.anomalies == 0
+
+
+@pytest.fixture
+def single(address: str | None) -> Iterator[DockerSandbox]:
+    with DockerSandbox(1, base_url=address) as backend:
+        yield backend
+
+
+def test_every_layer_is_there(single: DockerSandbox) -> None:
+    engine = ("container", "no-network", "read-only-root", "no-capabilities", "engine-seccomp",
+              "engine-no-new-privs", "engine-user", "cgroup-memory", "cgroup-pids")  # fmt: skip
+    inside = ("seccomp", "landlock", "rlimits", "no_new_privs", "unprivileged", "emptied-tmp")
+    assert set(engine + inside) <= set(single.layers)
+    assert single.image.startswith("sha256:")
+
+
+def test_a_container_serves_many_good_candidates_and_none_after_a_violation(
+    single: DockerSandbox,
+) -> None:
+    bodies = ["return 1", "1 / 0", "return 2", "import os\nos._exit(1)", "return 3"]
+    workers = [run(single, body).worker for body in bodies]
+    assert workers[0] == workers[1] == workers[2] == workers[3] != workers[4]
+    assert single.anomalies == 0
+
+
+def test_a_removed_container_is_replaced_and_counted(single: DockerSandbox) -> None:
+    first = run(single, "return 1")
+    for container in list(single._alive):
+        container.kill()
+    again = run(single, "return 2")
+    assert value(again) == 2
+    assert again.worker != first.worker
+    assert single.anomalies == 1
+
+
+def test_many_processes_together_keep_to_the_containers_memory(single: DockerSandbox) -> None:
+    body = """
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        x = bytearray(b'x') * (150 << 20)
+        time.sleep(5)
+        os._exit(0)
+time.sleep(5)
+return 1
+"""
+    limits = Limits(processes=16, memory_bytes=200 << 20, wall_s=10)
+    execution = run(single, body, limits)
+    assert execution.cause is not Cause.RETURNED or execution.wall_s < 10
+    assert value(run(single, "return 4", limits)) == 4
+
+
+def test_the_compiler_is_in_the_image(single: DockerSandbox) -> None:
+    if not compiler_packages():
+        pytest.skip("this machine's packages have no g++ to put into the image")
+    body = """
+import subprocess
+open('a.cc', 'w').write('#include <iostream>\\nint main(){ std::cout << 6 * 7; }')
+subprocess.run(['/usr/bin/g++', '-O1', 'a.cc', '-o', 'a'], check=True)
+return subprocess.run(['./a'], capture_output=True, check=True).stdout.decode()
+"""
+    limits = Limits(processes=16, wall_s=60, cpu_s=60)
+    assert value(run(single, body, limits)) == "42"
+
+
+def test_no_engine_refuses_with_the_command_that_starts_one() -> None:
+    with pytest.raises(SandboxUnavailable, match="systemctl start docker") as caught:
+        DockerSandbox(1, base_url="unix:///nonexistent/engine.sock")
+    assert "DOCKER_HOST" in str(caught.value)
+
+
+def test_a_layer_that_the_engine_does_not_give_refuses(address: str | None) -> None:
+    with pytest.raises(SandboxUnavailable, match="not the required warp-drive"):
+        DockerSandbox(1, base_url=address, required=frozenset({"warp-drive"}))
+
+
+def test_a_host_that_is_killed_leaves_no_container(address: str | None) -> None:
+    script = (
+        "import os, sys\n"
+        "from eurekaflow.verifiers.docker_sandbox import DockerSandbox\n"
+        f"s = DockerSandbox(1, base_url={address!r})\n"
+        "print(*[c.id for c in s._alive], flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    (left,) = done.stdout.split()
+    engine = Engine(address)
+    deadline = time.monotonic() + 30
+    while any(row["Id"] == left for row in engine.api.containers(all=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    engine.close()
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_of_a_container_are_taken_for_an_execution(data: bytes) -> None:
+    with contextlib.suppress(FrameError):
+        values = docker_frames.decode(data)
+        docker_frames.execution_of(values, Limits())
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        {"cause": "returned", "result": None},
+        {"cause": "raised", "result": b"x"},
+        {"cause": "returned", "result": "text"},
+        {"cause": "returned", "result": b"x" * 2000},
+        {"cause": "raised", "stdout": b"x" * 2000},
+        {"cause": "returned", "result": b"1", "wall_s": "soon", "surprise": 1},
+        {"cause": "won"},
+        {},
+    ],
+)
+def test_a_reply_that_breaks_its_types_or_limits_is_refused(execution: dict[str, object]) -> None:
+    values = docker_frames.decode(docker_frames.encode(execution=execution))
+    with pytest.raises(FrameError):
+        docker_frames.execution_of(values, Limits(result_bytes=1000, stdout_bytes=1000))
+
+
+def test_jobs_cross_exactly() -> None:
+    job = Job(
+        program="x", entry_point="f", arrays={"X": np.array([[0.1, -0.0], [5e-324, np.inf]])}
+    )
+    limits = Limits(cpus=(1,))
+    back, same = docker_frames.job_of(
+        docker_frames.decode(docker_frames.encode(job=job, limits=limits))
+    )
+    assert same == limits
+    assert back.arrays["X"].tobytes() == job.arrays["X"].tobytes()
+    assert back.arrays["X"].shape == (2, 2)

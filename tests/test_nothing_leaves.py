@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,21 +34,42 @@ RUN = (
 )
 
 
-def traced(
-    command: list[str], log: Path, environment: dict[str, str]
-) -> tuple[int, str, set[str]]:
-    """(exit code, errors, addresses asked for) of a command in a network of loopback alone."""
+def traced(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, set[str]]:
+    """(exit code, addresses asked for) of a command in a network of loopback alone.
+
+    What it leaves running in the background is traced to the end of the command, then ended.
+    """
     for tool in ("strace", "unshare"):
         if shutil.which(tool) is None:
             docker_engine.missing(f"{tool} is not installed: apt-get install {tool}")
     net = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+    log, code = folder / "trace", folder / "code"
     trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}", "-o", str(log)]
-    done = subprocess.run(
-        [*net, sys.executable, "-S", "-c", LOOPBACK_UP, *trace, *command],
-        env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    noted = [
+        "/bin/sh",
+        "-c",
+        f'"$@" 2> {folder}/errors; echo $? > {code}.new; mv {code}.new {code}',
+    ]
+    tracer = subprocess.Popen(
+        [*net, sys.executable, "-S", "-c", LOOPBACK_UP, *trace, *noted, "sh", *command],
+        env=environment, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+    while not code.exists() and tracer.poll() is None:
+        time.sleep(0.1)
+    _end_all(environment.get("EUREKA_HOME"))
+    tracer.terminate()
+    tracer.wait()
     peers = {next(filter(None, groups)) for groups in PEER.findall(log.read_text())}
-    return done.returncode, done.stderr, peers
+    return int(code.read_text()), peers
+
+
+def _end_all(home: str | None) -> None:
+    """End the processes whose environment or arguments name this home."""
+    for folder in Path("/proc").glob("[0-9]*") if home else ():
+        with contextlib.suppress(OSError):
+            known = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+            if str(home).encode() in known and int(folder.name) != os.getpid():
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -57,7 +81,7 @@ for family, address in ((socket.AF_INET, "192.0.2.7"), (socket.AF_INET6, "2001:d
     except OSError: pass
 """
     command = [sys.executable, "-S", "-c", script]
-    _, _, peers = traced(command, tmp_path / "trace", dict(os.environ))
+    _, peers = traced(command, tmp_path, dict(os.environ))
     assert {"192.0.2.7", "2001:db8::7"} <= peers
 
 
@@ -79,7 +103,7 @@ def test_a_run_without_a_network_finishes_and_asks_for_loopback_only(
         f'eureka() {{ {eureka} "$@"; }}; {RUN}; code=$?; '
         "eureka best; eureka db stop --force; exit $code"
     )
-    code, errors, peers = traced(["/bin/sh", "-c", script], tmp_path / "trace", environment)
-    assert code == 0, errors[-2000:]
+    code, peers = traced(["/bin/sh", "-c", script], tmp_path, environment)
+    assert code == 0, (tmp_path / "errors").read_text()[-2000:]
     assert {peer for peer in peers if not LOCAL.match(peer)} == set()
     assert any(peer.startswith("127.") for peer in peers)  # Prefect's server was talked to

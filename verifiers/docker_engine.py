@@ -25,6 +25,7 @@ DOCKER = Path(__file__).resolve().parent.parent / "docker"
 ZYGOTES_BYTES = 512 << 20  # the porter and two zygotes, one with scipy, beside the candidate
 OWN_PROCESSES = 16
 THREADS = 64
+ULIMITS = {"core": 0, "nofile": 1024}
 USER = "65534:65534"
 SCRATCH_FILES = 4096
 _Content = tuple[str, Callable[[IO[bytes]], None]]  # a tar file and what writes it
@@ -83,8 +84,14 @@ class Engine:
                 else APIClient(base_url=base_url, timeout=120)
             )
             self.about: dict[str, Any] = self.api.info()
+            parts = [part.get("Name", "") for part in self.api.version().get("Components", ())]
         except (DockerException, OSError) as problem:
             raise SandboxUnavailable(f"no container engine answers ({problem}); {REACH}") from None
+
+        self._file_limit, self._ulimits = f",nr_inodes={SCRATCH_FILES}", dict(ULIMITS)
+        if "Podman Engine" in parts:  # it refuses the option, and raises limits unless told not to
+            self._file_limit = ""
+            self._ulimits["nproc"] = 16384
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -137,12 +144,12 @@ class Engine:
 
     def create(self, shape: Shape, recipe: Recipe, *, cpus: str) -> str:
         """A new container's id; nothing in it runs yet. Raises SandboxUnavailable."""
-        scratch = f"rw,exec,nosuid,nodev,mode=700,uid=65534,gid=65534,size={shape.scratch_bytes}"
+        scratch = f"rw,exec,nosuid,nodev,mode=1777,size={shape.scratch_bytes}"
         memory = shape.memory_bytes + shape.scratch_bytes + ZYGOTES_BYTES
         settings = self.api.create_host_config(
             network_mode="none",
             read_only=True,
-            tmpfs={"/scratch": f"{scratch},nr_inodes={SCRATCH_FILES}"},
+            tmpfs={"/scratch": scratch + self._file_limit},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             pids_limit=shape.processes + THREADS + OWN_PROCESSES,
@@ -152,7 +159,7 @@ class Engine:
             cpuset_cpus=cpus or None,
             ipc_mode="none",
             log_config={"type": "none", "config": {}},
-            ulimits=[{"name": "core", "soft": 0, "hard": 0}],
+            ulimits=[{"name": k, "soft": v, "hard": v} for k, v in self._ulimits.items()],
             runtime=recipe.runtime,
             auto_remove=True,
         )

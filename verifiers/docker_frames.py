@@ -86,9 +86,8 @@ def job_of(values: dict[str, Any]) -> tuple[Job, Limits]:
 def execution_of(values: dict[str, Any], limits: Limits) -> Execution:
     """The execution in a reply; FrameError unless it keeps to its types and `limits`."""
     try:
-        execution = Execution(
-            **{**values["execution"], "cause": Cause(values["execution"]["cause"])}
-        )
+        given = values["execution"]
+        execution = Execution(**{**given, "cause": Cause(given["cause"]), "earlier": ()})
     except (KeyError, TypeError, ValueError) as problem:
         raise FrameError(f"a reply that is no execution: {problem}") from None
     result, stdout = execution.result, execution.stdout

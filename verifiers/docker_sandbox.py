@@ -73,10 +73,10 @@ class DockerSandbox:
             raise
 
     def _fill(self, shape: Shape) -> tuple[str, ...]:
-        first = self._launch(shape)
-        for container in (first, *(self._launch(shape) for _ in range(self._workers - 1))):
-            self._idle.put(_Slot(container))
         try:
+            first = self._launch(shape)
+            for container in (first, *(self._launch(shape) for _ in range(self._workers - 1))):
+                self._idle.put(_Slot(container))
             return first.wait_ready()
         except ContainerFailed as problem:
             message = f"the sandbox's container does not work: {problem}"

@@ -19,6 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
+from eurekaflow.verifiers import cgroup
 from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits, SandboxUnavailable
 from eurekaflow.verifiers.worker import Worker, WorkerFailed
 
@@ -62,6 +63,7 @@ class ProcessSandbox:
         self._recycle_after = recycle_after
         self._lock = threading.Lock()
         self._closed = False
+        cgroup.sweep()
         self.level, first = _start_first((*levels, UNCONFINED) if unsafe else tuple(levels))
         self._layers = first.wait_ready()
         self._workers = {first}

@@ -15,16 +15,20 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from eurekaflow.verifiers.cgroup import ControlGroup
 from eurekaflow.verifiers.exchange import Exchange
-from eurekaflow.verifiers.sandbox import Execution, Job, Limits
+from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits
 
 START_S = 120.0  # importing scipy on a loaded machine
 LEAVE_S = 2.0
 LAST_WORDS_BYTES = 1 << 16
+OWN_BYTES = 256 << 20  # of the zygote itself, in its control group
+OWN_TASKS = 80  # the zygote's processes and a candidate's threads
 FOLDER = Path(__file__).resolve().parent
 FLAGS = ("-s", "-S", "-P", "-B")  # no user site, no site, no script folder, no bytecode files
 BOOT = """
@@ -94,7 +98,18 @@ class Worker:
                 cwd="/",
                 start_new_session=True,
             )
+        self._group = ControlGroup.make() if level != "none" else None
+        self._join()
         self._control.send(json.dumps(configuration(level, stack)).encode())
+
+    def _join(self) -> None:
+        """Into the control group before it forks; the limits of each process remain without."""
+        if self._group is not None:
+            try:
+                self._group.add(self.pid)
+            except OSError:
+                self._group.remove()
+                self._group = None
 
     @property
     def pid(self) -> int:
@@ -106,13 +121,15 @@ class Worker:
             answer = self._receive(START_S)
             if "error" in answer:
                 raise WorkerFailed(answer["error"])
-            self.layers = tuple(answer["layers"])
+            group = (self._group.layer,) if self._group is not None else ()
+            self.layers = (*answer["layers"], *group)
         return self.layers
 
     def run(self, job: Job, limits: Limits) -> Execution:
         """Run one job to its end. Raises WorkerFailed."""
         self.wait_ready()
         self.jobs += 1
+        killed = self._limit_group(limits)
         exchange = Exchange(self._control, job, limits)
         try:
             report = exchange.carry_out()
@@ -124,7 +141,22 @@ class Worker:
             raise WorkerFailed(f"the zygote {self.pid} died or went silent{self._last_words()}")
         if report["setup"] != "R":
             raise WorkerFailed(f"a child could not be confined: {report['setup'] or 'it died'}")
-        return exchange.execution(report, worker=str(self.pid))
+        execution = exchange.execution(report, worker=str(self.pid))
+        if self._group is not None and self._group.kills() > killed:
+            message = f"memory limit of {limits.memory_bytes} bytes, of all its processes"
+            return replace(execution, cause=Cause.MEMORY, message=message, result=None)
+        return execution
+
+    def _limit_group(self, limits: Limits) -> int:
+        """Limits on the zygote and the candidate's whole tree; the kills for memory so far."""
+        if self._group is None:
+            return 0
+        memory = limits.memory_bytes + limits.scratch_bytes + OWN_BYTES
+        try:
+            self._group.limit(memory_bytes=memory, processes=limits.processes + OWN_TASKS)
+        except OSError as problem:
+            raise WorkerFailed(f"its control group cannot be limited: {problem}") from problem
+        return self._group.kills()
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         self._control.settimeout(seconds)
@@ -153,6 +185,8 @@ class Worker:
                 self._process.send_signal(signal.SIGKILL)
             self._hear_the_end()
         self._process.wait()
+        if self._group is not None:
+            self._group.remove()
 
     def close(self) -> None:
         """`end` it and let go of its descriptors; no job may be running."""

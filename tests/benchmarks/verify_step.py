@@ -1,4 +1,4 @@
-"""Seconds from 512 responses without a verdict to 512 verdicts in the archive, trivial candidates.
+"""Seconds from 512 responses without a verdict to 512 verdicts in the archive.
 
     python -m tests.benchmarks.verify_step [--groups 8] [--group-size 64] [--set sandbox=docker]
 
@@ -37,12 +37,14 @@ def main() -> None:
         with postgres.hold(home):
             url = postgres.ensure(home).url
             schema.bootstrap(url)
-            run = add_run(url, groups=given.groups, group_size=given.group_size,
-                          wave=given.group_size, workers=workers, sandbox=given.sandbox)  # fmt: skip
+            size = given.group_size
+            run = add_run(
+                url, groups=given.groups, group_size=size, wave=size, workers=workers,
+                sandbox=given.sandbox,
+            )  # fmt: skip
             session.configure(place(url, home))
             name = str(run.uuid)
-            for stage in (seed.fn,):
-                stage(name)
+            seed.fn(name)
             for prepared in (plan.fn, sample.fn):
                 prepared(name, 0)
             started = time.monotonic()
