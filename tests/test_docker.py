@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eurekaflow.verifiers import docker_frames
+from eurekaflow.verifiers import cpp, docker_frames
 from eurekaflow.verifiers.contract import SandboxContract, run, value
 from eurekaflow.verifiers.docker_engine import Engine
 from eurekaflow.verifiers.docker_frames import FrameError
@@ -89,17 +89,16 @@ return 1
     assert value(run(single, "return 4", limits)) == 4
 
 
-def test_the_compiler_is_in_the_image(single: DockerSandbox) -> None:
+def test_a_cpp_program_is_compiled_and_run(single: DockerSandbox) -> None:
     if not compiler_packages():
         pytest.skip("this machine's packages have no g++ to put into the image")
-    body = """
-import subprocess
-open('a.cc', 'w').write('#include <iostream>\\nint main(){ std::cout << 6 * 7; }')
-subprocess.run(['/usr/bin/g++', '-O1', 'a.cc', '-o', 'a'], check=True)
-return subprocess.run(['./a'], capture_output=True, check=True).stdout.decode()
-"""
-    limits = Limits(processes=16, wall_s=60, cpu_s=60)
-    assert value(run(single, body, limits)) == "42"
+    source = "#include <iostream>\nint main() { int x; std::cin >> x; std::cout << x * 2; }\n"
+    for _ in range(2):
+        compiled = cpp.read(single.run(cpp.job(source), cpp.LIMITS))
+        assert compiled.failure is None
+        ran = single.run(Job(executable=compiled.binary, stdin=b"21"), Limits())
+        assert ran.result == b"42"
+    assert len(single._alive) == 2  # one for compiling, one for running, both used again
 
 
 def test_no_engine_refuses_with_the_command_that_starts_one() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 
 from eurekaflow.verifiers.docker_container import Container, ContainerFailed
@@ -30,11 +30,8 @@ LEAST = frozenset({
 })  # fmt: skip
 
 
-@dataclass
-class _Slot:
-    """One place in the pool; its container comes and goes."""
-
-    container: Container | None
+_Slot = dict[Shape, Container]  # one place in the pool: a container for each shape in use
+SHAPES = 2  # kept in a slot: compiling and running differ in their limits
 
 
 class DockerSandbox:
@@ -76,7 +73,7 @@ class DockerSandbox:
         try:
             first = self._launch(shape)
             for container in (first, *(self._launch(shape) for _ in range(self._workers - 1))):
-                self._idle.put(_Slot(container))
+                self._idle.put({shape: container})
             return first.wait_ready()
         except ContainerFailed as problem:
             message = f"the sandbox's container does not work: {problem}"
@@ -111,19 +108,20 @@ class DockerSandbox:
 
     def _run_in(self, slot: _Slot, job: Job, limits: Limits) -> Execution:
         failures: list[str] = []
+        shape = Shape.of(limits)
         while len(failures) < ATTEMPTS:
             try:
-                container = self._fit(slot, Shape.of(limits))
+                container = self._fit(slot, shape)
                 execution = container.run(job, limits)
             except ContainerFailed as problem:
                 failures.append(str(problem))
                 with self._lock:
                     self.anomalies += 1
-                self._retire(slot)
+                self._retire(slot, shape)
             else:
                 if container.spent or container.jobs >= self._recycle_after:
-                    self._retire(slot)
-                    slot.container = self._launch(container.shape)  # it loads while others work
+                    self._retire(slot, shape)
+                    slot[shape] = self._launch(shape)  # it loads while others work
                 return execution
         raise SandboxUnavailable(
             f"a job failed in {ATTEMPTS} containers in a row: {'; '.join(failures)}. "
@@ -131,15 +129,16 @@ class DockerSandbox:
         )
 
     def _fit(self, slot: _Slot, shape: Shape) -> Container:
-        """The slot's container if it is of that shape, else a new one."""
-        if slot.container is not None and slot.container.shape == shape:
-            return slot.container
-        self._retire(slot)
-        slot.container = self._launch(shape)
-        return slot.container
+        """The slot's container of that shape; the one longest unused makes room for a new one."""
+        if shape not in slot:
+            while len(slot) >= SHAPES:
+                self._retire(slot, next(iter(slot)))
+            slot[shape] = self._launch(shape)
+        slot[shape] = slot.pop(shape)
+        return slot[shape]
 
-    def _retire(self, slot: _Slot) -> None:
-        container, slot.container = slot.container, None
+    def _retire(self, slot: _Slot, shape: Shape) -> None:
+        container = slot.pop(shape, None)
         if container is not None:
             container.close()
             with self._lock:
