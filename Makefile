@@ -33,7 +33,8 @@ fast:
 	$(BIN)/python -m pytest -q -m '$(FAST)'
 
 bench: install
-	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in tests/benchmarks/*.py; do \
+	$(BIN)/python -m tests.benchmarks.$$(basename $$script .py) || exit 1; done
 
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz 100000

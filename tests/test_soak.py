@@ -21,7 +21,7 @@ def test_processes_leave_nothing(level: str) -> None:
     except SandboxUnavailable as reason:
         pytest.skip(str(reason))
     with backend:
-        assert soak(backend, 560, engine=None) == []
+        assert soak(backend, 400, engine=None) == []
         assert backend.anomalies == 0
 
 
@@ -30,7 +30,7 @@ def test_containers_leave_nothing() -> None:
         engine = Engine(address)
         try:
             with DockerSandbox(2, base_url=address) as backend:
-                assert soak(backend, 60, engine=engine) == []
+                assert soak(backend, 100, engine=engine) == []
                 assert backend.anomalies == 0
             listed = engine.api.containers(all=True, filters={"label": "eurekaflow.sandbox"})
             assert listed == []

@@ -1,6 +1,6 @@
 """Seconds from 512 responses without a verdict to 512 verdicts in the archive.
 
-    python -m tests.benchmarks.verify_step [--groups 8] [--group-size 64] [--set sandbox=docker]
+    python -m tests.benchmarks.verify_step [--groups 8] [--group-size 64] [--sandbox docker]
 
 Real sandbox, judges and Postgres (one of its own, in a throwaway folder); only the policy is
 scripted. Starting the sandbox is part of it. Target: under 10 s on two cores.
