@@ -139,7 +139,11 @@ class Registry(Database):
             finished_at = case when :state in ('finished', 'failed') then now() end
             where id = :run"""
         with self._write(hold) as connection:
-            values = {"state": str(RunState(state)), "message": escape(mask(message)), "rule": rule}
+            values = {
+                "state": str(RunState(state)),
+                "message": escape(mask(message)),
+                "rule": rule,
+            }
             database.run(connection, sql, run=hold.run_id, **values)
 
     def _not_found(self, wanted: str, found: Sequence[Row[Any]]) -> RunNotFound:
