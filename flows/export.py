@@ -24,9 +24,10 @@ def export(
     force: Flag = False,
     json: Json = False,
 ) -> int:
-    """Write a run to files: one per view in a folder, or one SQLite file with a table per view.
+    """Write a run to files: parquet, CSV, JSON lines or SQLite.
 
-    Rows are streamed at one snapshot, so that a run may go on meanwhile and memory stays small.
+    One file per view in a folder, or one SQLite file with a table per view. Rows are streamed at
+    one snapshot, so that a run may go on meanwhile and memory stays small.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from eurekaflow.models import postgres
+from tests import docker_engine
 
 pytest_plugins = ("tests.policy_fixtures",)
 
@@ -51,6 +52,13 @@ def database_url(cluster: postgres.Cluster) -> Iterator[str]:
         yield cluster.url_of(name)
         drop = sql.SQL("drop database {} with (force)")
         connection.execute(drop.format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Iterator[str | None]:
+    """The address of a container engine, one for all tests; None is the environment's own."""
+    with docker_engine.engine() as address:
+        yield address
 
 
 def _remove(home: Path) -> None:

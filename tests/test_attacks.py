@@ -12,7 +12,6 @@ from eurekaflow.verifiers.docker_sandbox import DockerSandbox
 from eurekaflow.verifiers.judge import Judge
 from eurekaflow.verifiers.process import ProcessSandbox
 from eurekaflow.verifiers.sandbox import Sandbox, SandboxUnavailable
-from tests import docker_engine
 from tests.attacks import suite
 from tests.attacks.suite import ATTACKS, Attack, World
 
@@ -48,10 +47,8 @@ def judge() -> Iterator[Judge]:
 @pytest.fixture(scope="module", params=["namespaces", "landlock", "docker"])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     if request.param == "docker":
-        with (
-            docker_engine.engine() as address,
-            DockerSandbox(1, limits=suite.LIMITS, base_url=address) as made,
-        ):
+        address = request.getfixturevalue("container_engine")
+        with DockerSandbox(1, limits=suite.LIMITS, base_url=address) as made:
             yield made
         return
     try:

@@ -20,15 +20,13 @@ from eurekaflow.verifiers.docker_frames import FrameError
 from eurekaflow.verifiers.docker_rootfs import compiler_packages
 from eurekaflow.verifiers.docker_sandbox import DockerSandbox
 from eurekaflow.verifiers.sandbox import Cause, Job, Limits, SandboxUnavailable
-from tests import docker_engine
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str | None]:
-    with docker_engine.engine() as found:
-        yield found
+def address(container_engine: str | None) -> str | None:
+    return container_engine
 
 
 class TestDocker(SandboxContract):

@@ -8,7 +8,6 @@ from eurekaflow.verifiers.docker_engine import Engine
 from eurekaflow.verifiers.docker_sandbox import DockerSandbox
 from eurekaflow.verifiers.process import LEVELS, ProcessSandbox
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
-from tests import docker_engine
 from tests.soak import soak
 
 pytestmark = pytest.mark.slow
@@ -25,14 +24,13 @@ def test_processes_leave_nothing(level: str) -> None:
         assert backend.anomalies == 0
 
 
-def test_containers_leave_nothing() -> None:
-    with docker_engine.engine() as address:
-        engine = Engine(address)
-        try:
-            with DockerSandbox(2, base_url=address) as backend:
-                assert soak(backend, 100, engine=engine) == []
-                assert backend.anomalies == 0
-            listed = engine.api.containers(all=True, filters={"label": "eurekaflow.sandbox"})
-            assert listed == []
-        finally:
-            engine.close()
+def test_containers_leave_nothing(container_engine: str | None) -> None:
+    engine = Engine(container_engine)
+    try:
+        with DockerSandbox(2, base_url=container_engine) as backend:
+            assert soak(backend, 100, engine=engine) == []
+            assert backend.anomalies == 0
+        listed = engine.api.containers(all=True, filters={"label": "eurekaflow.sandbox"})
+        assert listed == []
+    finally:
+        engine.close()
