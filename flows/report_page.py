@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eurekaflow.verifiers.problem import Construction, Problem
 
 Row = dict[str, Any]
-OPEN = {"Records", "Improvements", "Failures", "Best of N"}  # tables shown without a click
+OPEN = {"Records", "Failures", "Best of N"}  # tables shown without a click
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def _facts_line(run: Row) -> str:
     config, hardware = run["config"], run["hardware"]
     machine = hardware.get("gpu") or hardware.get("cpu") or hardware.get("processor") or ""
     began = text(run["started_at"]) or "not started"
-    return f"{run['problem']}, {config.get('model', '')} policy, seed {run['seed']}, {began}" + (
+    model = Path(config.get("model", "")).name  # a path's last part says enough
+    return f"{run['problem']}, {model} policy, seed {run['seed']}, {began}" + (
         f", {machine}" if machine else ""
     )
 
