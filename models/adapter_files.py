@@ -15,6 +15,7 @@ from pathlib import Path
 
 from eurekaflow.models.checkpoints import RESTORE, check, sync_folder
 from eurekaflow.models.errors import CheckpointDamaged
+from eurekaflow.models.faultpoints import reach
 
 ADAPTER = "adapter_model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -31,8 +32,12 @@ def stage(folder: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
         with (folder / name).open("wb") as file:
             file.write(data)
             file.flush()
+            reach("stage_files.before_fsync")
             os.fsync(file.fileno())
+            reach("stage_files.after_fsync")
+    reach("stage_files.before_folder_fsync")
     sync_folder(folder)
+    reach("stage_files.after_folder_fsync")
     return {**hashes, MANIFEST: hashlib.sha256(manifest).hexdigest()}
 
 

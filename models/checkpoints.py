@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from eurekaflow.models.errors import CheckpointDamaged
+from eurekaflow.models.faultpoints import reach
 
 
 def sha256(path: Path) -> str:
@@ -57,8 +58,12 @@ def publish(staged: Path, target: Path, files: Mapping[str, str]) -> int:
         check(staged, files)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
+        reach("publish.before_rename")
         os.rename(staged, target)
-        sync_folder(target.parent)
+        reach("publish.after_rename")
+        for folder in target.parents[:3]:  # the run's folders may be as new as the checkpoint
+            sync_folder(folder)
+        reach("publish.after_folder_fsync")
     check(target, files)
     return size(target, files)
 
