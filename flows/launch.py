@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows.sitting import Night, machine, orchestrated, place
@@ -57,7 +56,7 @@ def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) 
             run = create(archive, config)
         finally:
             archive.close()
-        return work(str(run.uuid), surroundings.home, url, listener)
+        return work(str(run.uuid), surroundings, url, listener)
 
 
 def create(archive: Archive, config: RunConfig) -> RunRow:
@@ -101,9 +100,7 @@ def resume(
             run = newest_unfinished(archive) if ref == LATEST else archive.run(ref)
         finally:
             archive.close()
-        return work(
-            str(run.uuid), surroundings.home, url, listener, before=lambda s: prepare(s, goals)
-        )
+        return work(str(run.uuid), surroundings, url, listener, before=lambda s: prepare(s, goals))
 
 
 def newest_unfinished(archive: Archive) -> RunRow:
@@ -137,7 +134,7 @@ def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
 
 def work(
     run_id: str,
-    home: Path,
+    surroundings: Surroundings,
     url: str,
     listener: Listener,
     *,
@@ -150,7 +147,7 @@ def work(
     """
     from eurekaflow.tasks import session
 
-    session.configure(place(home, url, listener, night))
+    session.configure(place(surroundings, url, listener, night))
     s = session.of(run_id)
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     try:

@@ -174,7 +174,7 @@ def sit(shift: Shift, run: UUID, *, steps: int | None = None) -> str:
     try:
         done = launch.work(
             str(run),
-            shift.here.home,
+            shift.here,
             shift.url,
             tell,
             before=lambda s: prepare(s, Goals(steps=steps) if steps else None),

@@ -8,13 +8,15 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eurekaflow.flows.hardware import gpu_present
-from eurekaflow.models.errors import RunOwned
+from eurekaflow.models.errors import EurekaError, RunOwned
 
 if TYPE_CHECKING:
+    from eurekaflow.flows.configure import Surroundings
     from eurekaflow.tasks.session import Listener, Place, Session
 
 PREFECT_TRIALS = 3  # flow runs for one sitting, when Prefect goes away under them
@@ -30,14 +32,24 @@ class Night:
     budget: Mapping[str, float]
 
 
-def place(home: Path, url: str, listener: Listener, night: Night | None) -> Place:
+def place(surroundings: Surroundings, url: str, listener: Listener, night: Night | None) -> Place:
     """Where the run finds its archive and what bounds it."""
     from eurekaflow.tasks.session import Place
 
-    plain = Place(home=home, database_url=url, listener=listener)
+    plain = Place(home=surroundings.home, database_url=url, listener=listener)
+    if surroundings.database_url is None:
+        plain = replace(plain, revive=partial(restart_postgres, surroundings.home))
     if night is None:
         return plain
     return replace(plain, night=night.id, deadline=night.deadline, night_budget=dict(night.budget))
+
+
+def restart_postgres(home: Path) -> None:
+    """Start the embedded server again if it died; whether it answers shows at the next query."""
+    from eurekaflow.models import postgres
+
+    with contextlib.suppress(EurekaError, OSError):
+        postgres.ensure(home)
 
 
 @contextlib.contextmanager

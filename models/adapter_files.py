@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eurekaflow.models.checkpoints import RESTORE, check, sync_folder
 from eurekaflow.models.errors import CheckpointDamaged
+from eurekaflow.models.faultpoints import reach
 
 ADAPTER = "adapter_model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -25,14 +27,20 @@ MANIFEST = "manifest.json"
 def stage(folder: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
     """Write and sync every file and the manifest; returns sha256 by file name."""
     folder.mkdir(parents=True, exist_ok=True)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock
+        digests = pool.map(lambda data: hashlib.sha256(data).hexdigest(), contents.values())
+    hashes = dict(zip(contents, digests, strict=True))
     manifest = json.dumps({"format": 1, "files": hashes}, indent=2, sort_keys=True).encode()
     for name, data in {**contents, MANIFEST: manifest}.items():
         with (folder / name).open("wb") as file:
             file.write(data)
             file.flush()
+            reach("stage_files.before_fsync")
             os.fsync(file.fileno())
+            reach("stage_files.after_fsync")
+    reach("stage_files.before_folder_fsync")
     sync_folder(folder)
+    reach("stage_files.after_folder_fsync")
     return {**hashes, MANIFEST: hashlib.sha256(manifest).hexdigest()}
 
 

@@ -11,9 +11,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eurekaflow.models.errors import CheckpointDamaged
+from eurekaflow.models.faultpoints import reach
 
 
 def sha256(path: Path) -> str:
@@ -35,8 +37,9 @@ def check(folder: Path, files: Mapping[str, str], *, size_bytes: int = 0) -> Non
         raise CheckpointDamaged(
             f"{folder} is torn: {found_bytes} bytes, expected {size_bytes}", RESTORE
         )
-    for name, expected in files.items():
-        found = sha256(folder / name)
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock
+        digests = pool.map(sha256, [folder / name for name in files])
+    for (name, expected), found in zip(files.items(), digests, strict=True):
         if found != expected:
             raise CheckpointDamaged(
                 f"{folder / name} is altered: sha256 {found}, expected {expected}", RESTORE
@@ -57,9 +60,14 @@ def publish(staged: Path, target: Path, files: Mapping[str, str]) -> int:
         check(staged, files)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
+        reach("publish.before_rename")
         os.rename(staged, target)
-        sync_folder(target.parent)
-    check(target, files)
+        reach("publish.after_rename")
+        for folder in target.parents[:3]:  # the run's folders may be as new as the checkpoint
+            sync_folder(folder)
+        reach("publish.after_folder_fsync")
+    else:
+        check(target, files)
     return size(target, files)
 
 

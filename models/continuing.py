@@ -116,7 +116,7 @@ class Continuing(Rebuild):
         `settings` are what changes (a model, say). A step begun before is finished by the new
         policy and trains nothing, so tokens of the old one never enter an update of the new.
         """
-        with self._write(hold) as connection:
+        with self._write(hold, "begin_policy") as connection:
             config = database.one(
                 connection, "select config from archive.runs where id = :run", run=hold.run_id
             ).config
@@ -131,9 +131,10 @@ class Continuing(Rebuild):
             database.run(connection, _BEGIN, run=hold.run_id, **values)
         return first
 
+    @database.repeated
     def mark_step(self, hold: database.Fence, step: int, changed: Mapping[str, Any]) -> None:
         """Note on a step what differed from the run's recorded versions and fingerprint."""
-        with self._write(hold) as connection:
+        with self._write(hold, "mark_step") as connection:
             key = {"run": hold.run_id, "step": step}
             database.run(connection, _MARK, changed=jsonb(changed), **key)
 
@@ -141,7 +142,7 @@ class Continuing(Rebuild):
         self, hold: database.Fence, reason: str, *, tokens: bool = False
     ) -> tuple[int, int]:
         """Give up all weights, and with `tokens` what they could be replayed from; how many."""
-        with self._write(hold) as connection:
+        with self._write(hold, "discard_weights") as connection:
             gone = database.run(connection, _DISCARD, run=hold.run_id, reason=escape(reason))
             database.run(connection, _DISCARDED, run=hold.run_id)
             dropped = database.run(connection, _DROP_TOKENS, run=hold.run_id) if tokens else 0

@@ -2,23 +2,40 @@
 
 Contract: every method of the archive may be called from any thread; each call is one transaction
 on a pooled connection; nothing is cached. A database that cannot be reached, is full or goes away
-raises ArchiveUnavailable with Postgres' own reason, and the caller may retry.
+raises ArchiveUnavailable with Postgres' own reason, and the caller may retry. An archive opened
+with patience does so itself where that can help: writes marked `repeated` are done again after a
+lost connection, a server restart, a deadlock or a serialization failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import psycopg
 from sqlalchemy import Connection, NullPool, Row, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
 from eurekaflow.models import arrays
-from eurekaflow.models.errors import ArchiveUnavailable, FencedOut
+from eurekaflow.models.errors import ArchiveInterrupted, ArchiveUnavailable, FencedOut
+from eurekaflow.models.faultpoints import reach
 
 FIX = "eureka doctor"
+WRITING = 0x65757266 << 32  # plus the run: the advisory lock that its owner's transactions share
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
+# SQLSTATE classes and codes after which the same transaction may succeed: connection,
+# serialization and deadlock, the server going down or coming up, idle in transaction.
+_PASSING = ("08", "40", "57P01", "57P02", "57P03", "57P05", "25P03")
+
+_FENCE = """
+    select epoch, lease_owner, pg_advisory_xact_lock_shared(:key + id)
+    from archive.runs where id = :run for update"""
+
+R = TypeVar("R")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Fence(Protocol):
@@ -34,8 +51,21 @@ class Fence(Protocol):
 class Database:
     """The pooled connections behind an archive."""
 
-    def __init__(self, url: str, *, pool_size: int = 4) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 4,
+        patience_s: float = 0.0,
+        revive: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`patience_s` bounds how long a call outlasts interruptions before it raises.
+
+        `revive` is called between two tries: who owns the server may start it again.
+        """
         self.url = url
+        self.patience_s = patience_s
+        self.revive = revive
         self._engine = create_engine(
             url, pool_size=pool_size, max_overflow=0, pool_timeout=300, pool_pre_ping=True
         )
@@ -49,15 +79,51 @@ class Database:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with errors(), self._engine.begin() as connection:
+        with errors(), self._outlast(self._connect) as connection, connection.begin():
             yield connection
 
+    def _connect(self) -> Connection:
+        with errors():
+            return self._engine.connect()
+
+    def _outlast(self, call: Callable[[], R]) -> R:
+        """The call's result, repeated with growing pauses while it is interrupted."""
+        deadline, delay = time.monotonic() + self.patience_s, FIRST_DELAY_S
+        while True:
+            try:
+                return call()
+            except ArchiveInterrupted:
+                if time.monotonic() + delay > deadline:
+                    raise
+            self.revive()
+            time.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY_S)
+
     @contextmanager
-    def _write(self, hold: Fence) -> Iterator[Connection]:
-        """A transaction that only the run's owner can make; others get FencedOut."""
+    def _write(self, hold: Fence, name: str) -> Iterator[Connection]:
+        """A transaction that only the run's owner can make; others get FencedOut.
+
+        `name` is the method's, for the points around the commit.
+        """
         with errors(), self._engine.begin() as connection:
             check_fence(connection, hold)
             yield connection
+            reach(f"{name}.before_commit")
+        reach(f"{name}.after_commit")
+
+
+def repeated(method: Method) -> Method:
+    """Decorator: a call is repeated while it is interrupted and the archive has patience.
+
+    For methods that are one transaction and change nothing when repeated: after a connection lost
+    during the commit nobody knows whether it happened.
+    """
+
+    @functools.wraps(method)
+    def call(self: Database, *args: Any, **kwargs: Any) -> Any:
+        return self._outlast(lambda: method(self, *args, **kwargs))
+
+    return cast("Method", call)
 
 
 @contextmanager
@@ -66,21 +132,27 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, TimeoutError) as error:
-        raise ArchiveUnavailable(_reason(error), FIX) from error
+        raise _trouble(error) from error
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
-        raise ArchiveUnavailable(_reason(error), FIX) from error
+        raise _trouble(error) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise ArchiveUnavailable(f"the archive did not answer: {error}".strip(), FIX) from error
+        raise _trouble(error) from error
+
+
+def _trouble(error: Exception) -> ArchiveUnavailable:
+    """The error to raise; without a code of the server's the connection itself failed."""
+    cause = getattr(error, "orig", None) or error
+    state = getattr(cause, "sqlstate", None)
+    passing = state.startswith(_PASSING) if state else not isinstance(error, TimeoutError)
+    kind = ArchiveInterrupted if passing else ArchiveUnavailable
+    return kind(f"the archive did not answer: {str(cause).strip()}", FIX)
 
 
 def check_fence(connection: Connection, hold: Fence) -> None:
     """Lock the run's row and raise FencedOut unless the epoch is still the owner's."""
-    found = connection.execute(
-        text("select epoch, lease_owner from archive.runs where id = :run for update"),
-        {"run": hold.run_id},
-    ).one()
+    found = connection.execute(text(_FENCE), {"run": hold.run_id, "key": WRITING}).one()
     if found.epoch != hold.epoch:
         raise FencedOut(
             f"run {hold.run_id} is now owned by {found.lease_owner or 'nobody'} "
@@ -126,8 +198,3 @@ def many(connection: Connection, sql: str, values: Sequence[Mapping[str, Any]]) 
 
 def _teach(connection: Any, _record: object) -> None:
     arrays.register(connection)
-
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "orig", None) or error
-    return f"the archive did not answer: {str(cause).strip()}"

@@ -60,5 +60,9 @@ class ArchiveUnavailable(EurekaError, ConnectionError):
     """The database cannot be reached or ended the connection."""
 
 
+class ArchiveInterrupted(ArchiveUnavailable):
+    """The transaction was rolled back or its connection lost: the same call may succeed now."""
+
+
 class CheckpointDamaged(EurekaError, RuntimeError):
     """A checkpoint's files are missing, torn or altered."""

@@ -119,19 +119,21 @@ class Overview(Reads):
             row = database.first(connection, _PARENT_VALUE, id=attempt_id)
         return None if row is None else row.value
 
+    @database.repeated
     def reconfigure(self, hold: database.Fence, **settings: Any) -> None:
         """Change settings of a held run that only say how far it goes, such as `steps`."""
         sql = "update archive.runs set config = config || :settings where id = :run"
-        with self._write(hold) as connection:
+        with self._write(hold, "reconfigure") as connection:
             database.run(connection, sql, run=hold.run_id, settings=jsonb(settings))
 
+    @database.repeated
     def record_fingerprint(
         self, hold: database.Fence, fingerprint: Mapping[str, str]
     ) -> dict[str, Any]:
         """Store what bit equality depends on, the first time; returns what is stored."""
         sql = """update archive.runs set fingerprint = :fingerprint
             where id = :run and fingerprint = '{}'"""
-        with self._write(hold) as connection:
+        with self._write(hold, "record_fingerprint") as connection:
             database.run(connection, sql, run=hold.run_id, fingerprint=jsonb(fingerprint))
             stored = "select fingerprint from archive.runs where id = :run"
             return dict(database.one(connection, stored, run=hold.run_id).fingerprint)

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine
 
 from eurekaflow.models import database
 from eurekaflow.models.errors import ArchiveUnavailable, FencedOut, RunOwned
+from eurekaflow.models.faultpoints import reach
 
 _NAMESPACE = 0x65757265 << 32  # apart from other users of advisory locks
 
@@ -44,7 +45,7 @@ _EVICT = """
     select pg_terminate_backend(pid, 2000) from pg_locks
     where locktype = 'advisory' and granted and objsubid = 1
       and database = (select oid from pg_database where datname = current_database())
-      and (classid::bigint << 32) + objid::bigint = :key"""
+      and (classid::bigint << 32) + objid::bigint = any(:keys) and pid <> pg_backend_pid()"""
 
 
 class Hold:
@@ -95,6 +96,7 @@ class Hold:
             if self._connection.closed:
                 return
             values = {"run": self.run_id, "epoch": self.epoch, "state": state}
+            reach("release.before_commit")
             try:
                 with database.errors():
                     database.run(self._connection, _RELEASE, **values)
@@ -103,6 +105,7 @@ class Hold:
                     database.run(fresh, _RELEASE, **values)
             finally:
                 self._drop()
+            reach("release.after_commit")
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
 
@@ -110,7 +113,10 @@ class Hold:
         with database.errors():
             connection = self._engine.connect()
             try:
-                if not _try_lock(connection, self.run_id) and not self._evict(connection):
+                locked = _try_lock(connection, self.run_id)
+                if database.one(connection, _OWNER, run=self.run_id).expired:
+                    locked = self._evict(connection) or locked
+                if not locked:
                     raise _owned(connection, self.run_id)
             except BaseException:
                 connection.close()
@@ -118,18 +124,22 @@ class Hold:
             return connection
 
     def _evict(self, connection: Connection) -> bool:
-        """End the session of an owner whose lease has expired; whether the lock is ours now."""
-        if not database.one(connection, _OWNER, run=self.run_id).expired:
-            return False
-        database.rows(connection, _EVICT, key=_NAMESPACE + self.run_id)
+        """End the sessions of an owner whose lease has expired; whether the lock is ours now.
+
+        All of them: one that froze inside a transaction would hold the run's row for ever.
+        """
+        keys = [_NAMESPACE + self.run_id, database.WRITING + self.run_id]
+        database.rows(connection, _EVICT, keys=keys)
         return _try_lock(connection, self.run_id)
 
     def _take(self) -> int:
         values = {"owner": self.owner, "host": socket.gethostname(), "pid": os.getpid()}
+        reach("hold.before_commit")
         with database.errors():
             row = database.one(
                 self._connection, _TAKE, run=self.run_id, lease=self.lease_s, **values
             )
+        reach("hold.after_commit")
         return int(row.epoch)
 
     def _extend(self) -> None:

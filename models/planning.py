@@ -57,15 +57,17 @@ _RESERVE = """
 class Planning(Reads):
     """Seeds and plans."""
 
+    @database.repeated
     def add_seeds(self, hold: database.Fence, seeds: Sequence[SeedRow]) -> int:
         """Add starting points, or later draws of their slots; how many were new.
 
         Every value must be finite (UsageError). Draw 0 of a slot is the node; a later draw only
         changes what the node shows and its value.
         """
-        with self._write(hold) as connection:
+        with self._write(hold, "add_seeds") as connection:
             return _insert_seeds(connection, hold.run_id, seeds)
 
+    @database.repeated
     def plan(
         self, hold: database.Fence, step: int, groups: Sequence[PlannedGroup]
     ) -> list[GroupRow]:
@@ -74,7 +76,7 @@ class Planning(Reads):
         An existing plan is kept and returned. Raises UsageError when the step before is not
         archived, a parent is not of this run, or there is no group.
         """
-        with self._write(hold) as connection:
+        with self._write(hold, "plan") as connection:
             last = database.first(connection, _LAST_STEP, run=hold.run_id)
             if last is None or step > last.step:
                 _check_order(step, last, groups)

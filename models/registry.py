@@ -125,12 +125,14 @@ class Registry(Database):
         self.run(run_id)
         return Hold(self._single, run_id, owner=owner, lease_s=lease_s)
 
+    @database.repeated
     def set_flow_run(self, hold: Hold, flow_run_id: str) -> None:
         """Remember the orchestrator's flow run that works on the run now."""
         sql = "update archive.runs set flow_run_id = :flow where id = :run"
-        with self._write(hold) as connection:
+        with self._write(hold, "set_flow_run") as connection:
             database.run(connection, sql, run=hold.run_id, flow=flow_run_id)
 
+    @database.repeated
     def finish(
         self, hold: Hold, state: RunState | str, message: str = "", *, rule: str | None = None
     ) -> None:
@@ -138,7 +140,7 @@ class Registry(Database):
         sql = """update archive.runs set state = :state, message = :message, ended_by = :rule,
             finished_at = case when :state in ('finished', 'failed') then now() end
             where id = :run"""
-        with self._write(hold) as connection:
+        with self._write(hold, "finish") as connection:
             values = {
                 "state": str(RunState(state)),
                 "message": escape(mask(message)),

@@ -77,6 +77,7 @@ class Spent:
 class Spending(Reads):
     """The ledger."""
 
+    @database.repeated
     def add_ledger(
         self,
         hold: database.Fence,
@@ -102,7 +103,7 @@ class Spending(Reads):
             "night": night,
         }
         key = {"run": hold.run_id, "step": step, "stage": stage, "epoch": hold.epoch}
-        with self._write(hold) as connection:
+        with self._write(hold, "add_ledger") as connection:
             database.run(connection, _ADD, **key, **values)
 
     def spent(self, run_id: int) -> Spent:

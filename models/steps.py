@@ -44,6 +44,12 @@ _VERIFIED = """
 _LOST = """
     update archive.attempts set state = 'lost', message = :message
     where run_id = :run and step = :step and id = any(:ids) and state in ('planned', 'sampled')"""
+_FAILED = """
+    update archive.steps set metrics = metrics || jsonb_build_object('failures',
+        coalesce(metrics->'failures', '{}') || jsonb_build_object(cast(:reason as text),
+            coalesce((metrics->'failures'->>:reason)::int, 0) + 1))
+    where run_id = :run and step = :step
+    returning (metrics->'failures'->>:reason)::int as times"""
 _STAGE_DONE = """
     update archive.steps set
         seconds = jsonb_build_object(cast(:name as text), cast(:seconds as float8)) || seconds,
@@ -55,6 +61,7 @@ _MOVED_HERE = ("sample", "verify")  # the other stages end in a transaction of t
 class Steps(Planning):
     """What sampling and verification bring in."""
 
+    @database.repeated
     def store_responses(
         self, hold: database.Fence, step: int, group_index: int, responses: Sequence[Response]
     ) -> StoreCount:
@@ -62,7 +69,7 @@ class Steps(Planning):
 
         Raises UsageError for a slot that was never planned.
         """
-        with self._write(hold) as connection:
+        with self._write(hold, "store_responses") as connection:
             slots = [response.attempt_index for response in responses]
             key = (hold.run_id, step, group_index, slots)
             stored = {row[0]: row[1:] for row in database.binary_rows(connection, _STORED, key)}
@@ -74,12 +81,13 @@ class Steps(Planning):
         same = sum(_same(response, stored[response.attempt_index]) for response in replayed)
         return StoreCount(inserted=len(new), identical=same, different=len(replayed) - same)
 
+    @database.repeated
     def store_verdicts(
         self, hold: database.Fence, step: int, verdicts: Sequence[VerdictRow]
     ) -> int:
         """Store verdicts of sampled attempts; how many were new. Old verdicts never change."""
         checked = {verdict.attempt_id: _checked(verdict) for verdict in reversed(verdicts)}
-        with self._write(hold) as connection:
+        with self._write(hold, "store_verdicts") as connection:
             ids = list(checked)
             found = database.rows(connection, _OPEN, run=hold.run_id, step=step, ids=ids)
             new = [checked[row.id] for row in found]
@@ -89,14 +97,22 @@ class Steps(Planning):
             database.many(connection, _VERIFIED, values)
         return len(new)
 
+    @database.repeated
     def abandon(
         self, hold: database.Fence, step: int, attempt_ids: Sequence[int], message: str
     ) -> int:
         """Mark attempts that infrastructure gave no verdict as lost; how many were."""
-        with self._write(hold) as connection:
+        with self._write(hold, "abandon") as connection:
             values = {"ids": list(attempt_ids), "message": escape(message)}
             return database.run(connection, _LOST, run=hold.run_id, step=step, **values)
 
+    def note_failure(self, hold: database.Fence, step: int, reason: str) -> int:
+        """Remember in the step's metrics why it failed; how often it has for that reason."""
+        with self._write(hold, "note_failure") as connection:
+            values = {"reason": escape(reason), "run": hold.run_id, "step": step}
+            return int(database.one(connection, _FAILED, **values).times)
+
+    @database.repeated
     def stage_done(self, hold: database.Fence, step: int, stage: str, seconds: float) -> None:
         """Record a stage's seconds, the first time only; moves `sample` and `verify` on."""
         goal = STAGE_OF[stage]
@@ -107,7 +123,7 @@ class Steps(Planning):
             "stage": str(goal),
             "before": before if stage in _MOVED_HERE else [],
         }
-        with self._write(hold) as connection:
+        with self._write(hold, "stage_done") as connection:
             database.run(connection, _STAGE_DONE, run=hold.run_id, step=step, **values)
 
 

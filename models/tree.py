@@ -100,6 +100,7 @@ class Tree(Steps):
             }
         return _node_table(run, found, draws)
 
+    @database.repeated
     def settle(
         self,
         hold: database.Fence,
@@ -116,7 +117,7 @@ class Tree(Steps):
         UsageError while an attempt of the step has neither a verdict nor been abandoned.
         """
         key = {"run": hold.run_id, "step": step}
-        with self._write(hold) as connection:
+        with self._write(hold, "settle") as connection:
             if _is_settled(connection, **key):
                 return
             database.run(connection, _VISITS, **key)

@@ -84,6 +84,7 @@ class Updates(Tree):
             for row in prompts
         ]
 
+    @database.repeated
     def record_update(
         self,
         hold: database.Fence,
@@ -95,7 +96,7 @@ class Updates(Tree):
         staging: Mapping[str, Any] | None,
     ) -> None:
         """Record an update and its staged files; a repeated one replaces it until committed."""
-        with self._write(hold) as connection:
+        with self._write(hold, "record_update") as connection:
             stage = _stage(connection, hold.run_id, step)
             if stage == Stage.COMMITTED:
                 return
@@ -106,11 +107,12 @@ class Updates(Tree):
             values = {"metrics": jsonb(metrics), "staging": staged, "s": float(seconds)}
             database.run(connection, _UPDATED, **key, **values)
 
+    @database.repeated
     def commit_step(
         self, hold: database.Fence, step: int, checkpoint: CheckpointRow | None = None
     ) -> None:
         """Commit the step and name its weights, together. None: the weights did not change."""
-        with self._write(hold) as connection:
+        with self._write(hold, "commit_step") as connection:
             stage = _stage(connection, hold.run_id, step)
             if stage == Stage.COMMITTED:
                 return
@@ -131,19 +133,21 @@ class Updates(Tree):
             found = database.rows(connection, sql, run=run_id)
         return [CheckpointRow(**{name: getattr(row, name) for name in fields}) for row in found]
 
+    @database.repeated
     def restore_checkpoint(self, hold: database.Fence, checkpoint: CheckpointRow) -> None:
         """Name the files of a committed version again, after they were lost and made anew."""
         values = {**asdict(checkpoint), "run": hold.run_id, "files": jsonb(checkpoint.files)}
-        with self._write(hold) as connection:
+        with self._write(hold, "restore_checkpoint") as connection:
             if database.run(connection, _RESTORE, **values) == 0:
                 raise UsageError(
                     f"step {checkpoint.step} never committed version {checkpoint.version}"
                 )
             database.run(connection, _HAS_WEIGHTS, run=hold.run_id)
 
+    @database.repeated
     def mark_pruned(self, hold: database.Fence, reasons: Mapping[int, str]) -> int:
         """Mark checkpoints (by step, with the reason) whose files go; how many were kept."""
-        with self._write(hold) as connection:
+        with self._write(hold, "mark_pruned") as connection:
             return sum(
                 database.run(connection, _PRUNE, run=hold.run_id, step=step, reason=escape(why))
                 for step, why in reasons.items()

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eurekaflow.models.checkpoints import publish, surplus
+from eurekaflow.models.checkpoints import publish
 from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.rows import CheckpointRow
-from eurekaflow.models.states import CheckpointState, Stage
+from eurekaflow.models.states import Stage
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import metered
+from eurekaflow.tasks.prune import prune
 from eurekaflow.tasks.restore import make_resident, repeat, tell, version
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
@@ -62,20 +63,3 @@ def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
         size_bytes=size,
         reason=reason,
     )
-
-
-def prune(s: Session) -> None:
-    """Delete the checkpoints that the run's settings do not keep; the rows stay and say why."""
-    kept = {r.step: r for r in s.archive.checkpoints(s.run.id) if r.state == CheckpointState.KEPT}
-    best = s.archive.best(s.run.id) if s.config.keep_best else None
-    reasons = surplus(
-        list(kept),
-        last=s.config.keep_checkpoints,
-        every=s.config.keep_every,
-        best=None if best is None else best.step,
-    )
-    s.archive.mark_pruned(s.hold, reasons)
-    named = {s.folder / row.path for step, row in kept.items() if step not in reasons}
-    left = [f for f in (s.folder / "checkpoints").iterdir() if f not in named]
-    for folder in (*left, *s.folder.glob("replay-*")):  # those of a crash before this line too
-        shutil.rmtree(folder, ignore_errors=True)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
+from eurekaflow.models.errors import EurekaError
+from eurekaflow.models.faultpoints import reach
 from eurekaflow.models.policy import Prompt, Response, Wave
 from eurekaflow.models.rows import GroupRow
+from eurekaflow.models.states import AttemptState
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import Meter, metered
+from eurekaflow.tasks.poison import Culprit, give_up, tried
 from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
 STORE_EVERY = 8  # responses per transaction
 CLOSING_FENCE = "\n```"
+Missing = Mapping[int, Sequence[int]]  # slots without a response, by group
 
 
 @stage("sample")
@@ -32,24 +39,78 @@ def sample(run_id: str, step: int) -> int:
         return fill(s, step, missing, meter)
 
 
-def fill(s: Session, step: int, missing: Mapping[int, Sequence[int]], meter: Meter) -> int:
+def fill(s: Session, step: int, missing: Missing, meter: Meter) -> int:
     """Sample and store, a few rows per transaction, in the order they finish."""
     make_resident(s, step)
-    total, stored = sum(map(len, missing.values())), 0
-    work = [
+    total, stored, poisoned = sum(map(len, missing.values())), 0, list[tuple[Wave, str]]()
+
+    def store(work: Sequence[Wave]) -> None:
+        nonlocal stored
+        length = {wave.group_index: len(wave.prompt_ids) for wave in work}
+        for group_index, rows in by_group(s.policy.sample_together(work), work):
+            count = s.archive.store_responses(s.hold, step, group_index, rows)
+            meter.tokens(
+                read=len(rows) * length[group_index], sampled=sum(len(r.token_ids) for r in rows)
+            )
+            stored += count.inserted
+            report(s, step, stored, total, count.different)
+
+    for wave in in_turn(s, step, missing, store):
+        reach("sample.before_wave")
+        result = tried(partial(store, (wave,)), partial(check_policy, s, wave))
+        if isinstance(result, Culprit):
+            poisoned.append((wave, result.reason))
+        reach("sample.after_wave")
+    set_aside(s, step, poisoned)
+    return stored
+
+
+def in_turn(
+    s: Session, step: int, missing: Missing, store: Callable[[Sequence[Wave]], None]
+) -> Sequence[Wave]:
+    """The waves to take one by one: all where bits are promised, elsewhere what failed together.
+
+    Where they are not, all are in flight first; an error then belongs to none in particular.
+    """
+    work = planned(s, step, missing)
+    if s.policy.replay == "exact":
+        return work
+    try:
+        store(work)
+    except EurekaError:
+        raise
+    except Exception:  # raised again by the wave at fault, or by the policy's check
+        return planned(s, step, s.archive.missing(s.run.id, step))
+    return ()
+
+
+def planned(s: Session, step: int, missing: Missing) -> list[Wave]:
+    """The waves of a step that still lack a response."""
+    return [
         wave
         for group in s.archive.groups(s.run.id, step)
         for wave in waves(s, step, group, missing.get(group.group_index, ()))
     ]
-    length = {wave.group_index: len(wave.prompt_ids) for wave in work}
-    for group_index, rows in by_group(s.policy.sample_together(work), work):
-        count = s.archive.store_responses(s.hold, step, group_index, rows)
-        meter.tokens(
-            read=len(rows) * length[group_index], sampled=sum(len(r.token_ids) for r in rows)
-        )
-        stored += count.inserted
-        report(s, step, stored, total, count.different)
-    return stored
+
+
+def check_policy(s: Session, wave: Wave) -> None:
+    """Raise the policy's error unless it samples one token from the beginning of a prompt."""
+    list(s.policy.sample(replace(
+        wave, slots=(0,), prompt_ids=wave.prompt_ids[:8], max_new_tokens=1, stop=()
+    )))  # fmt: skip
+
+
+def set_aside(s: Session, step: int, poisoned: Sequence[tuple[Wave, str]]) -> None:
+    """Give up the slots of waves that cannot be sampled, as far as they have no response."""
+    reasons = {(w.group_index, slot): reason for w, reason in poisoned for slot in w.slots}
+    rows = s.archive.attempts(s.run.id, step) if reasons else []
+    lost = {
+        row.id: reasons[place]
+        for row in rows
+        if row.state == AttemptState.PLANNED
+        and (place := (row.group_index, row.attempt_index)) in reasons
+    }
+    give_up(s, step, lost, alone=len(lost) == len(rows))
 
 
 def waves(s: Session, step: int, group: GroupRow, missing: Sequence[int]) -> Iterator[Wave]:

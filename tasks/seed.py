@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from eurekaflow.models.errors import UsageError
 from eurekaflow.models.rows import SeedRow
 from eurekaflow.tasks import session
+from eurekaflow.tasks.prune import prune
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
@@ -24,6 +25,7 @@ def seed(run_id: str, step: int = -1) -> None:
         s.archive.set_flow_run(s.hold, flow)
     if s.run.forked_from is None:  # a fork has the seeds of the run it branched from
         s.archive.add_seeds(s.hold, rows(s))
+    prune(s)  # what a crash left
 
 
 def rows(s: Session) -> list[SeedRow]:

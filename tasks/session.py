@@ -70,6 +70,9 @@ class Place:
     night: int | None = None  # the night that this process works for
     deadline: float | None = None  # seconds since the epoch; ends at the next stage boundary
     night_budget: Mapping[str, float] = field(default_factory=dict)
+    patience_s: float = 30.0  # how long a stage outlasts a database that is away
+    lease_s: float = 60.0
+    revive: Callable[[], object] = lambda: None  # starts the database again, where it is ours
 
 
 class Session:
@@ -77,7 +80,9 @@ class Session:
 
     def __init__(self, run_id: str, place: Place) -> None:
         self.place = place
-        self.archive = Archive(place.database_url)
+        self.archive = Archive(
+            place.database_url, patience_s=place.patience_s, revive=place.revive
+        )
         self.run: RunRow = self.archive.run(run_id)
         self.config = RunConfig.model_validate(self.run.config)
         self.folder = place.home / "runs" / str(self.run.uuid)
@@ -90,7 +95,7 @@ class Session:
     def hold(self) -> Hold:
         """The lease: taken at the first write, renewed in the background, lost only by force."""
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        return self.archive.hold(self.run.id, owner=owner)
+        return self.archive.hold(self.run.id, owner=owner, lease_s=self.place.lease_s)
 
     @cached_property
     def problem(self) -> Problem:
@@ -162,12 +167,16 @@ class Session:
         except Exception:
             self.place = replace(self.place, listener=lambda event: None)
 
+    def drop(self, *names: str) -> None:
+        """Close live resources (policy, sandbox, judge) that may be broken; next use reopens."""
+        for name in names:
+            if (opened := self.__dict__.pop(name, None)) is not None:
+                opened.close()
+
     def close(self, state: str | None = None) -> None:
         """Release what was opened; `state` is the run's state when this process lets go."""
         opened = self.__dict__
-        for name in ("policy", "sandbox", "judge"):
-            if name in opened:
-                opened.pop(name).close()
+        self.drop("policy", "sandbox", "judge")
         if "hold" in opened:
             with contextlib.suppress(ArchiveUnavailable):  # the lock went with the server
                 opened.pop("hold").release(state)

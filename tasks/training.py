@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from eurekaflow.models.entropic import advantages, constant, solve_beta
+from eurekaflow.models.faultpoints import reach
 from eurekaflow.models.policy import TrainedGroup, TrainedResponse, UpdateReport, UpdateSettings
 from eurekaflow.models.rows import GroupBatch, GroupStats
 from eurekaflow.models.settings import RunConfig
@@ -41,16 +42,19 @@ class Lesson:
 def learn(s: Session, step: int, folder: Path) -> Lesson:
     """Train the resident weights on an archived step and stage the files of the next version.
 
-    No update happens where the settings say so, or where an older policy sampled the step.
+    No update happens where the settings say so, where an older policy sampled the step, or where
+    no attempt has a reward.
     """
     config = s.config_of(step)
     batch = s.archive.training_batch(s.run.id, step)
     signals = [signal(group, config) for group in batch]
     stats = [x.stats for x in signals]
-    if config.advantage == "none" or step < s.run.policy_from:
+    sampled_by_it = step >= s.run.policy_from
+    if config.advantage == "none" or not sampled_by_it or not any(g.attempts for g in batch):
         return Lesson(stats=stats)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    reach("update.empty_staging")
     groups = lessons(batch, signals)
     tokens = sum(len(g.prompt_ids) + len(r.token_ids) for g in groups for r in g.responses)
     report = s.policy.update(groups, update_settings(config), folder)
@@ -90,7 +94,9 @@ def signal(group: GroupBatch, config: RunConfig) -> Signal:
 def lessons(batch: list[GroupBatch], signals: list[Signal]) -> list[TrainedGroup]:
     """The groups that teach; without any, the first with nothing but the KL."""
     chosen = [(g, x) for g, x in zip(batch, signals, strict=True) if x.stats.trained]
-    chosen = chosen or [(batch[0], Signal(np.zeros(len(batch[0].attempts)), signals[0].stats))]
+    first = next(i for i, g in enumerate(batch) if g.attempts)
+    zeros = np.zeros(len(batch[first].attempts))
+    chosen = chosen or [(batch[first], Signal(zeros, signals[first].stats))]
     return [
         TrainedGroup(
             prompt_ids=tuple(g.prompt_ids),

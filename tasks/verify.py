@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 
 import numpy as np
 
+from eurekaflow.models.faultpoints import reach
 from eurekaflow.models.rows import Pending, VerdictRow
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import metered
+from eurekaflow.tasks.poison import Culprit, give_up, tried
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.contest import Contest
 from eurekaflow.verifiers.contest_trial import trial
 from eurekaflow.verifiers.extract import extract
-from eurekaflow.verifiers.judge import unparseable
+from eurekaflow.verifiers.judge import Judge, JudgeUnavailable, unparseable
 from eurekaflow.verifiers.problem import EXACT, Construction, Outcome, Verdict
-from eurekaflow.verifiers.sandbox import Execution
+from eurekaflow.verifiers.process import CANARY
+from eurekaflow.verifiers.sandbox import Cause, Execution, Limits, Sandbox, SandboxUnavailable
 
 STORE_EVERY = 16  # verdicts per transaction
 STDOUT_TAIL = 4000  # characters kept with the attempt
+UNAVAILABLE = (SandboxUnavailable, JudgeUnavailable)
+Judged = VerdictRow | tuple[int, str]  # an attempt given up: its id and the reason
 
 
 @stage("verify")
@@ -31,35 +37,78 @@ def verify(run_id: str, step: int) -> int:
     if not pending:
         return 0
     s.notify("stage", step=step, stage="verify")
-    stored = 0
+    stored, lost = 0, dict[int, str]()
     with s.timed(step, "verify"), metered(s, step, "verify") as meter:
-        for rows in batches(s, step, pending):
-            s.archive.store_verdicts(s.hold, step, rows)
-            stored += len(rows)
-            meter.tick()
-            s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
+        try:
+            for batch in batches(s, step, pending):
+                rows = [x for x in batch if isinstance(x, VerdictRow)]
+                lost.update(x for x in batch if not isinstance(x, VerdictRow))
+                reach("verify.before_batch")
+                s.archive.store_verdicts(s.hold, step, rows)
+                reach("verify.after_batch")
+                stored += len(rows)
+                meter.tick()
+                s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
+        except UNAVAILABLE:
+            s.drop("sandbox", "judge")  # a retry opens them anew
+            raise
+        give_up(s, step, lost, alone=bool(lost) and not scored(s, step))
     return stored
 
 
-def batches(s: Session, step: int, pending: list[Pending]) -> Iterator[list[VerdictRow]]:
-    """Verdicts in the order they arrive, a few per transaction."""
+def scored(s: Session, step: int) -> bool:
+    """Whether any attempt of the step has a verdict."""
+    return any(a.outcome is not None for a in s.archive.attempts(s.run.id, step))
 
+
+def batches(s: Session, step: int, pending: list[Pending]) -> Iterator[list[Judged]]:
+    """Verdicts in the order they arrive, a few per transaction.
+
+    Only so many are under way that a slow database slows the judging, not fills the memory.
+    """
     given = {p.shown_id: s.archive.construction(p.shown_id) for p in pending}
+    open_verifiers(s)  # here, by one thread
+    waiting = iter(pending)
     with ThreadPoolExecutor(s.config.workers, thread_name_prefix="verify") as pool:
-        running: set[Future[VerdictRow]] = {
-            pool.submit(judge_one, s, step, p, given[p.shown_id]) for p in pending
-        }
-        rows: list[VerdictRow] = []
+        running: set[Future[Judged]] = set()
+        rows: list[Judged] = []
         try:
-            while running:
+            while True:
+                for p in islice(waiting, s.config.workers + STORE_EVERY - len(running)):
+                    running.add(pool.submit(judged, s, step, p, given[p.shown_id]))
+                if not running:
+                    break
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 rows.extend(f.result() for f in done)
-                if len(rows) >= STORE_EVERY or not running:
+                if len(rows) >= STORE_EVERY:
                     yield rows
                     rows = []
+            if rows:
+                yield rows
         finally:
             for future in running:
                 future.cancel()
+
+
+def judged(s: Session, step: int, pending: Pending, parent: Construction | None) -> Judged:
+    """The attempt's verdict; or its id and the reason, when it breaks what judges it."""
+    result = tried(lambda: judge_one(s, step, pending, parent), lambda: check_verifiers(s))
+    return (pending.attempt_id, result.reason) if isinstance(result, Culprit) else result
+
+
+def open_verifiers(s: Session) -> tuple[Sandbox | None, Judge]:
+    """The sandbox, where the answers are programs, and the judge."""
+    return None if s.problem.answer in ("json", "text") else s.sandbox, s.judge
+
+
+def check_verifiers(s: Session) -> None:
+    """Raise SandboxUnavailable or JudgeUnavailable unless both do a job known to be good."""
+    sandbox, judge = open_verifiers(s)
+    if sandbox is not None:
+        execution = sandbox.run(CANARY, Limits())
+        if execution.cause is not Cause.RETURNED:
+            raise SandboxUnavailable(f"the sandbox's own test job went wrong: {execution}")
+    judge.verdict_of_text(s.config.problem, "null")
 
 
 def judge_one(s: Session, step: int, pending: Pending, parent: Construction | None) -> VerdictRow:

@@ -88,6 +88,7 @@ def place(url: str, home: Path) -> session.Place:
         home=home,
         database_url=url,
         make_policy=lambda config, _: ScriptedPolicy(ANSWERS, seed=config.seed),
+        patience_s=1.0,
     )
 
 
