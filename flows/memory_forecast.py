@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eurekaflow.models.settings import RunConfig
 
 NAME = "model memory"
-LONG_PROMPT = 3000  # tokens; the paper's mean
+BRIEF_PROMPT, LONG_PROMPT = 600, 3000  # tokens; the longer is the paper's mean
 MIB = 2**20
 
 
@@ -38,7 +38,7 @@ def of_run(config: RunConfig, here: Surroundings) -> Check:
         available=available,
         rows=config.wave if free is None else config.groups * config.group_size,
         tokens=config.max_new_tokens,
-        prompt=min(LONG_PROMPT, config.window - config.max_new_tokens),
+        prompt=BRIEF_PROMPT if config.brief else LONG_PROMPT,
         lora_rank=config.lora_rank,
         checkpointing=config.checkpointing,
         weight_bytes=2 if free is not None else cpu_weight_bytes(),

@@ -48,7 +48,7 @@ class DecodeGraphs:
         self.tokens = torch.zeros(COLUMNS, rows, dtype=torch.int64, device=device)
         self.logprobs = torch.zeros(COLUMNS, rows, device=device)
         self._forcing = False  # whether a forced range is set on the device
-        self._graphs: dict[tuple[int, float, bool], torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[tuple[int, float, bool], torch.cuda.CUDAGraph | None] = {}
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def load(self, rows: RowState) -> None:
@@ -81,9 +81,13 @@ class DecodeGraphs:
             for _ in range(count):
                 self._step(rows, temperature, forcing)
             return
-        graph = self._graph(min(batch_size(rows), self.cache.rows), temperature, forcing)
+        size = min(batch_size(rows), self.cache.rows)
+        graph = self._graph(size, temperature, forcing)
         for _ in range(count):
-            graph.replay()
+            if graph is None:
+                self._step(size, temperature, forcing)
+            else:
+                graph.replay()
 
     def fetch(
         self, rows: int, count: int
@@ -92,25 +96,34 @@ class DecodeGraphs:
         tokens = self.tokens[:count, :rows].cpu().numpy()
         return tokens, self.logprobs[:count, :rows].cpu().numpy()
 
-    def _graph(self, size: int, temperature: float, forcing: bool) -> torch.cuda.CUDAGraph:
+    def _graph(self, size: int, temperature: float, forcing: bool) -> torch.cuda.CUDAGraph | None:
+        """The captured step; None for a model whose step cannot be captured."""
         key = (size, temperature, forcing)
         if key not in self._graphs:
+            state = (self.state, self.cache.row_length, self.column)
+            before = [t.clone() for t in state]
             self._graphs[key] = self._capture(size, temperature, forcing)
+            for tensor, old in zip(state, before, strict=True):
+                tensor.copy_(old)
         return self._graphs[key]
 
-    def _capture(self, size: int, temperature: float, forcing: bool) -> torch.cuda.CUDAGraph:
-        state = (self.ids, self.positions, self.cache.row_length, self.column)
-        before = [t.clone() for t in state]
+    def _capture(
+        self, size: int, temperature: float, forcing: bool
+    ) -> torch.cuda.CUDAGraph | None:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # kernels are compiled and workspaces made before capture
             self._step(size, temperature, forcing)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            self._step(size, temperature, forcing)
-        for tensor, old in zip(state, before, strict=True):
-            tensor.copy_(old)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                self._step(size, temperature, forcing)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError:  # some experts ask the host which of them were chosen
+            torch.cuda.synchronize()
+            return None
         return graph
 
     def _step(self, size: int, temperature: float, forcing: bool) -> None:

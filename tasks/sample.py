@@ -18,7 +18,8 @@ from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
-STORE_EVERY = 8  # responses per transaction
+STORE_EVERY = 8  # responses of a group per transaction
+STORE_TOGETHER = 32  # where all groups are in flight and rows end faster
 CLOSING_FENCE = "\n```"
 Missing = Mapping[int, Sequence[int]]  # slots without a response, by group
 
@@ -47,7 +48,8 @@ def fill(s: Session, step: int, missing: Missing, meter: Meter) -> int:
     def store(work: Sequence[Wave]) -> None:
         nonlocal stored
         length = {wave.group_index: len(wave.prompt_ids) for wave in work}
-        for group_index, rows in by_group(s.policy.sample_together(work), work):
+        every = STORE_EVERY if s.policy.replay == "exact" else STORE_TOGETHER
+        for group_index, rows in by_group(s.policy.sample_together(work), work, every):
             count = s.archive.store_responses(s.hold, step, group_index, rows)
             meter.tokens(
                 read=len(rows) * length[group_index], sampled=sum(len(r.token_ids) for r in rows)
@@ -142,14 +144,14 @@ def prompt_of(group: GroupRow) -> Prompt:
 
 
 def by_group(
-    responses: Iterator[tuple[int, Response]], waves: Sequence[Wave]
+    responses: Iterator[tuple[int, Response]], waves: Sequence[Wave], every: int
 ) -> Iterator[tuple[int, list[Response]]]:
-    """(group, up to STORE_EVERY of its responses), in the order they finish."""
+    """(group, up to `every` of its responses), in the order they finish."""
     rows: dict[int, list[Response]] = {}
     for wave, response in responses:
         group = waves[wave].group_index
         rows.setdefault(group, []).append(response)
-        if len(rows[group]) == STORE_EVERY:
+        if len(rows[group]) == every:
             yield group, rows.pop(group)
     yield from rows.items()
 

@@ -76,7 +76,7 @@ def trained(waves: Sequence[Wave], found: Sequence[tuple[int, Response]]) -> lis
     ]
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama", "gemma", "gemma3", "gpt_oss"])
 def test_tokens_and_logprobs_are_those_of_the_cpu(family: str, tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path, family=family, tied=family != "llama")
     expected = {(i, r.attempt_index): r for i, r in opened(folder, "cpu").sample_together(WAVES)}
@@ -89,8 +89,9 @@ def test_tokens_and_logprobs_are_those_of_the_cpu(family: str, tmp_path: Path) -
         assert found[key].finish == expected[key].finish
 
 
-def test_an_update_is_that_of_the_cpu(tmp_path: Path) -> None:
-    folder = write_tiny_model(tmp_path)
+@pytest.mark.parametrize("family", ["qwen2", "gemma3", "gpt_oss"])
+def test_an_update_is_that_of_the_cpu(family: str, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, family=family)
     policies = [opened(folder, device) for device in ("cpu", "cuda")]
     groups = trained(WAVES, list(policies[0].sample_together(WAVES)))
     metrics = [policy._trainer.update(groups, SETTINGS) for policy in policies]
