@@ -3,7 +3,9 @@
 Modes. `training`: the MSE, normalised to 0 (no denoising) .. 1 and clipped; no per-cell scale
 changes it. `official`: the OpenProblems score exactly, the mean of both normalised losses.
 `strict`: the same where scale, concentration and the swapped Poisson loss earn nothing
-(denoising_metrics). The split's seed is not the program's; the candidate's process holds neither the counts nor a path
+(denoising_metrics).
+
+The split's seed is not the program's; the candidate's process holds neither the counts nor a path
 to them.
 """
 
