@@ -37,6 +37,7 @@ bench: install
 
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz 100000
+	$(BIN)/python -m tests.fuzz_cells 100000
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

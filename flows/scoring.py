@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eurekaflow.flows.data_options import Data
 from eurekaflow.flows.data_options import Data, with_data
 from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import UsageError

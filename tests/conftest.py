@@ -16,7 +16,7 @@ from psycopg import sql
 
 from eurekaflow.models import postgres
 
-pytest_plugins = ("tests.policy_fixtures",)
+pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
 
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"

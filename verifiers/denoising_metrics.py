@@ -11,9 +11,8 @@ cross-validation", 2019); a method sees train and is measured on test:
   score is the mean of MSE and Poisson, unclipped.
 
 Strict: cells whose total leaves [0.5, 2] times their train total cause every cell to be rescaled
-to its train total; no gene may take more than twice its share of the train counts; and the Poisson
-part counts only as far as the correct order confirms it (the lower of the two normalised losses).
-Honest methods keep their score.
+to its train total, and the Poisson part counts only as far as the correct order confirms it (the
+lower of the two normalised losses). Honest methods keep their score.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ measured in alternation with the reference (sql_trial). Subclass it for a query 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -36,7 +36,6 @@ from eurekaflow.verifiers.sql_trial import (
 
 FOLDER = Path(__file__).resolve().parent
 STRICT = "strict"
-ROUNDS = {TRAINING: 5, STRICT: 15}
 LONGEST = 20_000  # characters
 QUERIES = ("select", "with", "values", "table")  # what a query begins with
 
@@ -60,6 +59,7 @@ class SqlQuery(Problem):
     ordered: ClassVar[bool] = False  # whether the order of the rows is part of the result
     size: ClassVar[int] = 200  # of the data set that is timed
     data: ClassVar[Sequence[tuple[int, int]]] = ((11, 200), (12, 37), (13, 0))  # seed, size
+    rounds: ClassVar[Mapping[str, int]] = {TRAINING: 5, STRICT: 15}  # runs of each query
     further: ClassVar[Sequence[tuple[int, int]]] = ((14, 150), (15, 1))  # in strict mode
 
     def script(self, seed: int, size: int) -> str:
@@ -102,7 +102,7 @@ class SqlQuery(Problem):
         for name in names:
             self._compare(name, query)
         timing = self._databases.time(
-            names[0], query, self.query, rounds=ROUNDS[mode], ordered=self.ordered
+            names[0], query, self.query, rounds=self.rounds[mode], ordered=self.ordered
         )
         metrics = {
             "speedup": timing.speedup,
@@ -116,6 +116,15 @@ class SqlQuery(Problem):
         expected = self._databases.expected(name, self.query, most=MOST_ROWS)
         found = self._databases.result(name, query, most=len(expected.rows))
         refuse(found, expected, ordered=self.ordered)
+
+    def same_on(self, seed: int, query: str) -> bool:
+        """Whether a query has the reference's result on the data of another seed."""
+        name = self._databases.prepare(self.script(seed, self.size))
+        try:
+            self._compare(name, query)
+        except InvalidAnswer:
+            return False
+        return True
 
     def reward(self, value: float) -> float:
         """Runs per second."""

@@ -13,8 +13,8 @@ begin
         select oid from pg_proc
         where pronamespace = 'pg_catalog'::regnamespace
         and (provolatile = 'v' or proname like 'pg\_%' or proname like '%\_to\_xml%'
-            or proname like 'lo\_%' or proname in ('current_setting', 'obj_description',
-            'col_description', 'shobj_description'))
+            or proname like 'lo\_%' or proname like 'txid\_%' or proname in ('current_setting',
+            'obj_description', 'col_description', 'shobj_description'))
     loop
         execute format('revoke execute on routine %s from public', name);
     end loop;
