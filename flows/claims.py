@@ -132,13 +132,13 @@ def _held_out(
     """What the problem measures on held-out material; None when the program fails there."""
     import sys
 
-    from eurekaflow.verifiers.judge import Judge
+    from eurekaflow.flows.judging import judging
     from eurekaflow.verifiers.problem import InvalidAnswer
     from eurekaflow.verifiers.process import ProcessSandbox
 
     spec = archive.run(attempt.run_id).config["problem"]
     program = archive.program(attempt.id) or ""
-    with Judge(1) as judge, ProcessSandbox(1) as sandbox:
+    with judging(problem) as judge, ProcessSandbox(1) as sandbox:
         try:
             return list(problem.remeasure(program, spec=spec, sandbox=sandbox, judge=judge))
         except InvalidAnswer as reason:
@@ -171,7 +171,7 @@ def _finalists(
 
 def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdict:
     """The stored construction judged in the claim mode. Raises UsageError if it does not hold."""
-    from eurekaflow.verifiers.judge import Judge
+    from eurekaflow.flows.judging import judging
     from eurekaflow.verifiers.sandbox import Cause, Execution
 
     construction = archive.construction(attempt.id)
@@ -182,7 +182,7 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
         )
     data = json_format.dumps(problem.answer_of(construction)).encode()
     spec = archive.run(attempt.run_id).config["problem"]
-    with Judge(1) as judge:
+    with judging(problem) as judge:
         execution = Execution(cause=Cause.RETURNED, result=data)
         verdict = judge.verdict(spec, execution, mode=problem.claim_mode)
     if verdict.value is None:

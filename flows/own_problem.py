@@ -76,14 +76,14 @@ def check(problem: str, /, *, budget: float = 2.0, json: Json = False) -> int:
 
 def examined(spec: str, *, budget: float) -> list[Finding]:
     """Everything that is found out about a problem, its cost on this machine last."""
+    from eurekaflow.flows.judging import judging
     from eurekaflow.flows.scoring import canonical, find
     from eurekaflow.verifiers.fitness import examine
-    from eurekaflow.verifiers.judge import Judge
     from eurekaflow.verifiers.process import ProcessSandbox
     from eurekaflow.verifiers.safety import Bench
 
     problem = find(spec)
-    with Judge(1) as judge, ProcessSandbox(1) as sandbox:
+    with judging(problem) as judge, ProcessSandbox(1) as sandbox:
         bench = Bench(
             spec=canonical(spec), problem=problem, judge=judge, sandbox=sandbox, budget_s=budget
         )

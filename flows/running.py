@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from eurekaflow.flows.data_options import Data, with_data
 from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import EurekaError
 
@@ -49,6 +50,7 @@ def run(
     reuse: Reuse | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     config: Path | None = None,
+    data: Data = None,
     dry_run: Flag = False,
     json: Json = False,
 ) -> int:
@@ -104,7 +106,7 @@ def run(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     resolved = resolve(
-        canonical(problem),
+        canonical(with_data(problem, data)),
         preset=preset,
         overrides=parse_assignments(set_ or [], given=given),
         config_file=config,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eurekaflow.flows.data_options import Data, with_data
 from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import UsageError
 
@@ -27,6 +28,7 @@ def verify(
     budget: float = 10.0,
     seed: int = 0,
     cases: int = 150,
+    data: Data = None,
     json: Json = False,
 ) -> int:
     """Score a program or a construction by hand.
@@ -57,6 +59,7 @@ def verify(
     """
     if cases < 1:
         raise UsageError(f"--cases is {cases}", "give a number from 1 to 150")
+    problem = with_data(problem, data)
     found = find(problem).with_cases(cases)
     found.require()
     text = read(file)
@@ -106,6 +109,8 @@ def canonical(spec: str) -> str:
     """The name under which the archive knows a problem; a file becomes its absolute path."""
     found = find(spec)
     path = Path(spec)
+    if "?" in spec:
+        return f"{found.name}?{spec.partition('?')[2]}"
     return str(path.resolve()) if path.suffix == ".py" else found.name
 
 
@@ -125,14 +130,13 @@ def judged(
     problem: Problem, spec: str, file: Path, text: str, *, mode: str, budget: float, seed: int
 ) -> Verdict:
     """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
+    from eurekaflow.flows.judging import judging
     from eurekaflow.verifiers.contest import Contest
-    from eurekaflow.verifiers.judge import Judge
     from eurekaflow.verifiers.sandbox import Cause, Execution
 
     if isinstance(problem, Contest):
         return tried(problem, spec, file, text)
-    judge = Judge(1)
-    try:
+    with judging(problem) as judge:
         if problem.answer in ("cpp", "text", "json"):
             return judge.verdict_of_text(spec, text, mode=mode)
         if file.suffix == ".json":
@@ -140,8 +144,6 @@ def judged(
         else:
             execution = executed(problem, text, budget=budget, seed=seed)
         return judge.verdict(spec, execution, mode=mode)
-    finally:
-        judge.close()
 
 
 def tried(problem: Contest, spec: str, file: Path, program: str) -> Verdict:

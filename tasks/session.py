@@ -26,6 +26,7 @@ from eurekaflow.models.rows import RunRow
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.models.spending import Spent
 from eurekaflow.models.states import Stage, reached
+from eurekaflow.models.throwaway import throwaway
 from eurekaflow.tasks.sandboxes import open_sandbox
 from eurekaflow.verifiers.judge import Judge
 from eurekaflow.verifiers.lookup import load
@@ -90,6 +91,7 @@ class Session:
         self.spent_here: dict[tuple[int, str], Spent] = {}  # by step and stage, under this hold
         self.asked_prefect = 0.0  # monotonic time at which Prefect was last asked for its word
         self.ending: Ending | None = None  # why the run ends before its steps are used up
+        self._opened = contextlib.ExitStack()
 
     @cached_property
     def hold(self) -> Hold:
@@ -126,7 +128,10 @@ class Session:
     @cached_property
     def judge(self) -> Judge:
         baseline = self.config.advantage == "mean_baseline"
-        return Judge(self.config.workers, baseline=baseline)
+        service = ""
+        if self.problem.service:
+            service = self._opened.enter_context(throwaway(self.place.home))
+        return Judge(self.config.workers, baseline=baseline, service=service)
 
     def staging_folder(self, step: int) -> Path:
         """Where the update of a step stages its files."""
@@ -177,6 +182,7 @@ class Session:
         """Release what was opened; `state` is the run's state when this process lets go."""
         opened = self.__dict__
         self.drop("policy", "sandbox", "judge")
+        self._opened.close()
         if "hold" in opened:
             with contextlib.suppress(ArchiveUnavailable):  # the lock went with the server
                 opened.pop("hold").release(state)

@@ -17,7 +17,7 @@ from psycopg import sql
 from eurekaflow.models import postgres
 from tests import docker_engine
 
-pytest_plugins = ("tests.policy_fixtures",)
+pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
 
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"

@@ -31,15 +31,15 @@ def policy(bundled_policy_folder: Path) -> Iterator[LocalPolicy]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["ac1", "ac2", "circle-packing-32"])
+@pytest.mark.parametrize("name", ["ac1", "ac2", "circle-packing-32", "denoising", "sql-query"])
 def test_three_steps_end_without_an_infrastructure_error(
-    name: str, policy: LocalPolicy, database_url: str, tmp_path: Path
+    name: str, policy: LocalPolicy, database_url: str, open_home: Path
 ) -> None:
     schema.bootstrap(database_url)
     sizes = {"groups": 1, "group_size": 4, "wave": 4, "micro_batch": 4, "max_new_tokens": 24}
     run = add_run(database_url, problem=name, window=2048, lr=5e-5, **sizes)
     session.configure(
-        session.Place(home=tmp_path, database_url=database_url, make_policy=lambda *_: policy)
+        session.Place(home=open_home, database_url=database_url, make_policy=lambda *_: policy)
     )
     try:
         work(str(run.uuid))

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
+import numpy.typing as npt
+
 from eurekaflow.verifiers.problem import InvalidAnswer
+from eurekaflow.verifiers.stub import ARRAY
+
+Array = npt.NDArray[np.float64]
 
 _LONGEST_INTEGER = 400  # digits; a float64 has at most 309 before the point
+_MOST_DIMENSIONS = 4
 _DEEPEST = 200  # lists in lists
 
 
@@ -78,6 +86,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(
     parse_constant=_constant, parse_int=_integer, parse_float=_float, object_pairs_hook=_object
 )
+
+
+def array(data: bytes) -> Array:
+    """The matrix in `ARRAY` bytes as the sandbox's stub packs it; raises InvalidAnswer."""
+    dimensions = data[len(ARRAY)] if len(data) > len(ARRAY) else 0
+    start = len(ARRAY) + 1 + 8 * dimensions
+    if not 1 <= dimensions <= _MOST_DIMENSIONS or len(data) < start:
+        raise InvalidAnswer("the returned array has no readable shape")
+    shape = struct.unpack(f"<{dimensions}Q", data[len(ARRAY) + 1 : start])
+    if 8 * math.prod(shape) != len(data) - start:
+        raise InvalidAnswer(f"the returned array of shape {shape} has {len(data) - start} bytes")
+    values = np.frombuffer(data, dtype="<f8", offset=start).reshape(shape)
+    if not np.isfinite(values).all():
+        raise InvalidAnswer("the returned array is not finite")
+    return values
 
 
 def number(value: object, *, what: str) -> float:

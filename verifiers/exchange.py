@@ -46,6 +46,7 @@ def encode_job(job: Job) -> bytes:
     header = json.dumps({
         "program": job.program, "entry_point": job.entry_point, "prelude": job.prelude,
         "arguments": dict(job.arguments), "seed": job.seed,
+        "inputs": job.inputs, "returns": job.returns,
         "arrays": [(name, value.shape) for name, value in arrays.items()],
         "files": [len(job.executable), len(job.stdin)],
     }).encode()  # fmt: skip

@@ -13,7 +13,7 @@ TAGS: dict[str, tuple[str, ...]] = {
     "python": ("python", "py", "python3"),
     "cpp": ("cpp", "c++", "cc"),
     "json": ("json",),
-    "text": ("text", "txt", "plain", ""),
+    "text": ("text", "txt", "plain", "sql", ""),
 }
 
 _OPEN = re.compile(r"^ {0,3}`{3,}[ \t]*(?P<tag>[^\s`]*)[^\n`]*$", re.MULTILINE)

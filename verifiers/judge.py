@@ -22,6 +22,7 @@ from eurekaflow.verifiers.judge_process import JudgeUnavailable, Worker, WorkerL
 from eurekaflow.verifiers.judge_worker import LIMITS_EXCEEDED
 from eurekaflow.verifiers.problem import TRAINING, Outcome, Verdict
 from eurekaflow.verifiers.sandbox import Cause, Execution
+from eurekaflow.verifiers.stub import ARRAY
 
 __all__ = ["STDOUT_CHARACTERS", "Judge", "JudgeUnavailable", "stdout_tail", "unparseable"]
 
@@ -65,8 +66,13 @@ class Judge:
         memory_bytes: int = 4 << 30,
         answer_bytes: int = 64 << 20,
         baseline: bool = False,
+        service: str = "",
     ) -> None:
-        """`baseline` asks for the rewards of the estimator `mean_baseline`."""
+        """`baseline` asks for the rewards of the estimator `mean_baseline`.
+
+        `service` is the URL of the server that the problem needs, if it needs one.
+        """
+        self._service = service
         self._wall_s = wall_s
         self._memory_bytes = memory_bytes
         self._answer_bytes = answer_bytes
@@ -118,10 +124,10 @@ class Judge:
             return [worker.pid for worker in self._idle]
 
     def _judge(self, header: dict[str, Any], payload: bytes, stdout: str) -> Verdict:
-        if len(payload) > self._answer_bytes:
+        if len(payload) > self._answer_bytes and not payload.startswith(ARRAY):  # not parsed
             message = f"the answer has {len(payload)} bytes, allowed are {self._answer_bytes}"
             return Verdict(outcome=Outcome.TOO_LARGE, message=message, stdout=stdout)
-        header["baseline"] = self._baseline
+        header |= {"baseline": self._baseline, "service": self._service}
         with self._slots:
             reply, numbers = self._with_one_retry(lambda w: w.ask(header, payload, self._wall_s))
         return _verdict(reply, numbers, stdout)

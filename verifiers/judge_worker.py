@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from eurekaflow.verifiers.answers import parse
+from eurekaflow.verifiers.answers import array, parse
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import (
     EXACT,
@@ -37,6 +37,7 @@ from eurekaflow.verifiers.problem import (
     Problem,
     ProvenBoundBroken,
 )
+from eurekaflow.verifiers.stub import ARRAY
 
 LENGTH = struct.Struct(">Q")
 LIMITS_EXCEEDED = "verification exceeded its limits"
@@ -75,7 +76,7 @@ def main(memory_bytes: int, cpu_s: float) -> None:
         try:
             header = json.loads(read_frame(requests))
             _limit_cpu(_LOAD_CPU_S)
-            problem, trouble = _load(header["problem"])
+            problem, trouble = _load(header["problem"], header["service"])
             write_frame(replies, trouble.encode())
             replies.flush()
             payload = read_frame(requests)
@@ -114,10 +115,12 @@ def _limit_cpu(cpu_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def _load(spec: str) -> tuple[Problem | None, str]:
+def _load(spec: str, service: str) -> tuple[Problem | None, str]:
     """The problem, ready to judge, or why there is none."""
     try:
         problem = load(spec)
+        if problem.service:
+            problem.attach(service)
         prepare = getattr(problem, "prepare", None)
         if prepare is not None:
             prepare()
@@ -130,7 +133,7 @@ def _answer(
     problem: Problem, header: dict[str, Any], payload: bytes
 ) -> tuple[dict[str, Any], bytes]:
     try:
-        answer = parse(payload) if header["json"] else _text(payload)
+        answer = _read(problem, payload) if header["json"] else _text(payload)
         judgement, mode = _measured(problem, answer, header["mode"])
         reward = problem.baseline_reward if header["baseline"] else problem.reward
         reply, numbers = _valid(judgement, reward)
@@ -153,6 +156,12 @@ def _measured(problem: Problem, answer: object, mode: str) -> tuple[Judgement, s
     if mode != TRAINING or not beyond or EXACT not in problem.modes:
         return judgement, mode
     return problem.measure(answer, mode=EXACT), EXACT
+
+
+def _read(problem: Problem, payload: bytes) -> object:
+    if problem.returns == "array" and payload.startswith(ARRAY):
+        return array(payload)
+    return parse(payload)
 
 
 def _text(payload: bytes) -> str:

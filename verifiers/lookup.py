@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import parse_qsl
 
 from eurekaflow.verifiers.problem import Problem
 
@@ -23,6 +24,8 @@ _BUILTIN = {
     "circle-packing-32": ("eurekaflow.verifiers.circle_packing", "CirclePacking32"),
     "ahc039": ("eurekaflow.verifiers.ahc039", "Ahc039"),
     "ahc058": ("eurekaflow.verifiers.ahc058", "Ahc058"),
+    "denoising": ("eurekaflow.verifiers.denoising", "Denoising"),
+    "sql-query": ("eurekaflow.verifiers.sql_query", "SqlQuery"),
 }
 _ALIASES = {"cp26": "circle-packing-26", "cp32": "circle-packing-32"}
 
@@ -33,7 +36,13 @@ class UnknownProblem(ValueError):
 
 @cache
 def load(spec: str) -> Problem:
-    """The problem named `spec`: an id, an alias, a `.py` file or an entry point's name."""
+    """The problem named `spec`: an id, an alias, a `.py` file or an entry point's name.
+
+    `?key=value&…` behind an id gives its options, such as `denoising?split=7`.
+    """
+    known, question, options = spec.partition("?")
+    if question and known in {*_BUILTIN, *_ALIASES}:
+        return _configured(load(known), options)
     name = _ALIASES.get(spec, spec)
     if name in _BUILTIN:
         module, attribute = _BUILTIN[name]
@@ -47,6 +56,13 @@ def load(spec: str) -> Problem:
         f"no problem named {spec!r}; there are: {', '.join(names())}; "
         "or give the path of a problem file, such as ./my_problem.py"
     )
+
+
+def _configured(problem: Problem, options: str) -> Problem:
+    try:
+        return problem.configured(dict(parse_qsl(options, strict_parsing=True)))
+    except ValueError as error:
+        raise UnknownProblem(f"{problem.name}?{options}: {error}") from None
 
 
 def names() -> list[str]:

@@ -131,6 +131,8 @@ class Problem:
     metric: ClassVar[str] = "score"  # what `score` is called
     answer: ClassVar[Literal["python", "cpp", "json", "text"]] = "python"
     entry_point: ClassVar[str] = "run"
+    returns: ClassVar[Literal["json", "array"]] = "json"  # array: one real matrix, raw float64
+    service: ClassVar[Literal["", "postgres"]] = ""  # a server that `judge` needs, see `attach`
     construction_name: ClassVar[str] = ""  # variable that holds the parent's construction
     target: ClassVar[float | None] = None  # a score slightly better than the record
     records: ClassVar[tuple[Record, ...]] = ()
@@ -176,6 +178,13 @@ class Problem:
     def with_cases(self, count: int) -> Self:
         """This problem with at most `count` cases."""
         return self
+
+    def configured(self, options: Mapping[str, str]) -> Problem:
+        """This problem with the options of a spec `NAME?key=value&…`. Raises ValueError."""
+        raise ValueError(f"{self.name} takes no options")
+
+    def attach(self, url: str) -> None:
+        """Take the URL of the `service` before an answer's time starts. Raises without it."""
 
     def require(self) -> None:
         """Raise PrerequisiteAbsent when the machine lacks what the problem needs."""

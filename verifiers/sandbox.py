@@ -11,7 +11,7 @@ The contract, for backends and for callers:
 - When `run` returns, nothing of the candidate is left: no process, file, mount or descriptor.
 - The candidate sees no network, no environment, no secret, no other candidate and nothing of the
   verifier. What comes back is bytes of bounded size: the JSON of the entry point's return value
-  for a Python job, the output of an executable. Nobody unpickles anything.
+  (or its raw float64) for a Python job, the output of an executable. Nobody unpickles anything.
 
 What no sandbox stops is a program that lies about its own result: the score is always recomputed
 from the answer in another process.
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,9 @@ class Job:
     entry_point: str = ""
     prelude: str = ""
     arrays: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()  # names of arrays that are also passed by position
     arguments: Mapping[str, object] = field(default_factory=dict)  # JSON values
+    returns: Literal["json", "array"] = "json"  # array: one real matrix, as raw float64
     seed: int = 0
     executable: bytes = b""
     stdin: bytes = b""

@@ -30,6 +30,7 @@ LAST_WORDS_BYTES = 1 << 16
 OWN_BYTES = 256 << 20  # of the zygote itself, in its control group
 OWN_TASKS = 80  # the zygote's processes and a candidate's threads
 FOLDER = Path(__file__).resolve().parent
+DATA_IN_PACKAGES = ("scanpy/datasets",)  # what a problem's hidden data could be read from
 FLAGS = ("-s", "-S", "-P", "-B")  # no user site, no site, no script folder, no bytecode files
 BOOT = """
 import sys, types
@@ -59,15 +60,20 @@ def configuration(level: str, stack: str) -> dict[str, Any]:
     prefixes = {sys.base_prefix, sys.base_exec_prefix}
     prefixes |= {os.path.realpath(prefix) for prefix in prefixes}
     ours = FOLDER.parent
+    hidden = [ours, *(Path(folder) / part for folder in site for part in DATA_IN_PACKAGES)]
     if level != "namespaces":  # Landlock cannot subtract our own package, so it is not added
         system = ["/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache"]
         entries = [str(entry) for folder in site for entry in Path(folder).iterdir()
-                   if entry.resolve() != ours]  # fmt: skip
+                   if not _holds(entry.resolve(), hidden)]  # fmt: skip
         readable = [*sorted(prefixes), *system, *entries]
     else:
         readable = [*sorted(prefixes), *site]
     return {"level": level, "stack": stack, "site": site, "readable": readable, "listed": site,
-            "masked": [str(ours)]}  # fmt: skip
+            "masked": [str(path) for path in hidden if path.is_dir()]}  # fmt: skip
+
+
+def _holds(entry: Path, hidden: list[Path]) -> bool:
+    return any(path.is_relative_to(entry) for path in hidden)
 
 
 def _package_folders() -> list[str]:

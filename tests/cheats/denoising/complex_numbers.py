@@ -1,0 +1,9 @@
+"""Complex numbers.
+
+official: raised
+expect: raised: complex128
+"""
+
+
+def magic_denoise(X):
+    return X + 0j

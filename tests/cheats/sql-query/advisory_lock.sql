@@ -1,0 +1,2 @@
+-- expect: permission denied for function pg_advisory_lock
+select pg_advisory_lock(7302)

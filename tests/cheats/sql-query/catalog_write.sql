@@ -1,0 +1,2 @@
+-- expect: not 'update'
+update pg_class set relname = 'x'

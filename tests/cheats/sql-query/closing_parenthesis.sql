@@ -1,0 +1,2 @@
+-- expect: syntax error
+select 1) as x; drop table orders; select (1

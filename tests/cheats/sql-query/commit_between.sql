@@ -1,0 +1,2 @@
+-- expect: multiple commands
+select 1; commit; create table t (x int)

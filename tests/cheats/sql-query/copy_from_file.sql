@@ -1,0 +1,2 @@
+-- expect: not 'copy'
+copy orders from '/etc/passwd'

@@ -1,0 +1,2 @@
+-- expect: not 'copy'
+copy (select 1) to program 'touch /tmp/owned'

@@ -1,0 +1,2 @@
+-- expect: was ended after
+select count(*) from orders a, orders b, orders c, orders d

@@ -1,0 +1,2 @@
+-- expect: not 'declare'
+declare c cursor for select 1

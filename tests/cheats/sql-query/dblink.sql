@@ -1,0 +1,2 @@
+-- expect: does not exist
+select * from dblink('host=/tmp', 'select 1') as t (x int)

@@ -1,0 +1,2 @@
+-- expect: not 'do'
+do $$ begin perform pg_sleep(10); end $$

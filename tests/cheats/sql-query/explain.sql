@@ -1,0 +1,2 @@
+-- expect: not 'explain'
+explain analyze select 1

@@ -1,0 +1,2 @@
+-- expect: not 'create'
+create extension dblink

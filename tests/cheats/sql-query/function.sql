@@ -1,0 +1,2 @@
+-- expect: not 'create'
+create function f() returns int language sql as 'select 1'

@@ -1,0 +1,2 @@
+-- expect: not 'create'
+create index on orders (customer_id)

@@ -1,0 +1,2 @@
+-- expect: permission denied
+select * from information_schema.tables

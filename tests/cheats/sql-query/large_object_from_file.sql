@@ -1,0 +1,2 @@
+-- expect: permission denied for function lo_import
+select lo_import('/etc/passwd')

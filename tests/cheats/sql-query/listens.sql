@@ -1,0 +1,2 @@
+-- expect: not 'listen'
+listen channel

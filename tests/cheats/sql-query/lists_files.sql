@@ -1,0 +1,2 @@
+-- expect: permission denied for function pg_ls_dir
+select pg_ls_dir('/')

@@ -1,0 +1,2 @@
+-- expect: read-only transaction|permission denied
+select * from orders for update

@@ -1,0 +1,2 @@
+-- expect: permission denied for function pg_logical_emit_message
+select pg_logical_emit_message(false, 'a', 'b')

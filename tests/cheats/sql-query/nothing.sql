@@ -1,0 +1,2 @@
+-- expect: begins with select or with
+-- nothing

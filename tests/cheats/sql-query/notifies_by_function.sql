@@ -1,0 +1,2 @@
+-- expect: permission denied for function pg_notify
+select pg_notify('a', 'b')

@@ -1,0 +1,2 @@
+-- expect: another result: columns
+select E'\u0001'

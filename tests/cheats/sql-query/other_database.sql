@@ -1,0 +1,2 @@
+-- expect: cross-database|does not exist
+select * from eureka.public.runs

@@ -1,0 +1,2 @@
+-- expect: not 'prepare'
+prepare q as select 1

@@ -1,0 +1,2 @@
+-- expect: not 'here'
+Here is the faster query: select 1

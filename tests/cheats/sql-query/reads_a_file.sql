@@ -1,0 +1,2 @@
+-- expect: permission denied for function pg_read_file
+select pg_read_file('/etc/passwd')

@@ -1,0 +1,2 @@
+-- expect: permission denied
+select query from pg_stat_activity

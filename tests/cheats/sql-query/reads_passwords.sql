@@ -1,0 +1,2 @@
+-- expect: permission denied
+select * from pg_authid

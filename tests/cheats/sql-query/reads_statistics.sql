@@ -1,0 +1,2 @@
+-- expect: permission denied for table pg_class
+select reltuples from pg_class where relname = 'orders'

@@ -1,0 +1,2 @@
+-- expect: read-only transaction
+select * into temporary cache from orders

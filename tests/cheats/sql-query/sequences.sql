@@ -1,0 +1,2 @@
+-- expect: does not exist|permission denied
+select nextval('s')

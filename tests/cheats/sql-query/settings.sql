@@ -1,0 +1,2 @@
+-- expect: not 'set'
+set work_mem = '1GB'

@@ -1,0 +1,2 @@
+-- expect: permission denied for function set_config
+select set_config('statement_timeout', '0', false)

@@ -1,0 +1,2 @@
+-- expect: not 'set'
+/* select */ set jit = on

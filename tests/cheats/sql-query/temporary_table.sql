@@ -1,0 +1,2 @@
+-- expect: not 'create'
+create temporary table cache as select * from orders

@@ -1,0 +1,2 @@
+-- expect: permission denied for function
+select txid_current()

@@ -1,0 +1,2 @@
+-- expect: multiple commands
+select 1; select 2

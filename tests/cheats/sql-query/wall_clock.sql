@@ -1,0 +1,2 @@
+-- expect: permission denied for function clock_timestamp
+select clock_timestamp()

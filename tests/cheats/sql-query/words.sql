@@ -1,0 +1,2 @@
+-- expect: syntax error|does not exist|another result
+with all due respect, the query is fast
