@@ -19,6 +19,9 @@ from tests import docker_engine
 
 pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
 
+if not Path("/dev/nvidia0").exists():  # read when triton is first imported, whoever does it
+    os.environ["TRITON_INTERPRET"] = "1"
+
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"
 

@@ -135,7 +135,9 @@ def test_without_pyarrow_or_pandas_the_command_to_install_them_is_told(
 
 
 def test_pandas_reads_an_answer_and_the_database_itself(searched: Archive) -> None:
-    frame = searched.dataframe("select step, value from attempts where value > %s", params=[-0.75])
+    frame = searched.dataframe(
+        "select step, value from attempts where value > %s order by value desc", params=[-0.75]
+    )
     assert frame.to_dict("list") == {"step": [1, 1], "value": [-0.6, -0.7]}
     from sqlalchemy import create_engine
 
