@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eurekaflow.models.archive import Archive
     from eurekaflow.models.rows import AttemptRow
     from eurekaflow.verifiers.problem import Problem, Remeasurement, Verdict
+    from eurekaflow.verifiers.sandbox import Execution
 
 CHECKABLE = ("erdos", "ac1", "ac2", "circle-packing-26", "circle-packing-32")
 READ_ME = """\
@@ -170,21 +171,17 @@ def _finalists(
 
 
 def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdict:
-    """The stored construction judged in the claim mode. Raises UsageError if it does not hold."""
+    """The stored answer judged in the claim mode. Raises UsageError if it does not hold."""
     from eurekaflow.flows.judging import judging
-    from eurekaflow.verifiers.sandbox import Cause, Execution
 
-    construction = archive.construction(attempt.id)
-    if construction is None:
-        raise UsageError(
-            f"attempt {attempt.id} of {problem.name} has no construction to measure again",
-            "eureka best RUN --out FILE, then eureka verify",
-        )
-    data = json_format.dumps(problem.answer_of(construction)).encode()
     spec = archive.run(attempt.run_id).config["problem"]
     with judging(problem) as judge:
-        execution = Execution(cause=Cause.RETURNED, result=data)
-        verdict = judge.verdict(spec, execution, mode=problem.claim_mode)
+        if problem.answer in ("text", "json"):
+            program = archive.program(attempt.id) or ""
+            verdict = judge.verdict_of_text(spec, program, mode=problem.claim_mode)
+        else:
+            execution = _returned(archive, problem, attempt)
+            verdict = judge.verdict(spec, execution, mode=problem.claim_mode)
     if verdict.value is None:
         raise UsageError(
             f"attempt {attempt.id} does not stand {problem.claim_mode} verification: "
@@ -192,6 +189,26 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
             "nothing was claimed",
         )
     return verdict
+
+
+def _returned(archive: Archive, problem: Problem, attempt: AttemptRow) -> Execution:
+    """The stored construction as an answer; a matrix, which is not kept, comes from a new run."""
+    from eurekaflow.flows.scoring import executed
+    from eurekaflow.verifiers.sandbox import Cause, Execution
+
+    construction = archive.construction(attempt.id)
+    if construction is not None:
+        data = json_format.dumps(problem.answer_of(construction)).encode()
+        return Execution(cause=Cause.RETURNED, result=data)
+    if problem.returns == "array":
+        budget_s = archive.run(attempt.run_id).config["budget_s"]
+        program = archive.program(attempt.id) or ""
+        found: Execution = executed(problem, program, budget=budget_s, seed=0)
+        return found
+    raise UsageError(
+        f"attempt {attempt.id} of {problem.name} has no construction to measure again",
+        "eureka best RUN --out FILE, then eureka verify",
+    )
 
 
 def _record(

@@ -179,3 +179,21 @@ def test_what_is_no_query_is_refused_before_a_server_sees_it(answer: object) -> 
 
 def test_a_last_semicolon_is_no_second_statement() -> None:
     assert read("select 1;\n") == "select 1"
+
+
+@services
+@pytest.mark.slow
+def test_the_documented_query_of_ones_own_is_a_problem(sql_url: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs/sql-query.md").read_text(encoding="utf-8")
+    file = tmp_path / "pairs.py"
+    file.write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], encoding="utf-8")
+    faster = """
+        select id, n - 1 as others from (
+            select id, count(*) over (partition by date_trunc('hour', at)) as n from events) as e
+        where n > 1
+    """
+    with Judge(1, service=sql_url) as judge:
+        verdict = judge.verdict_of_text(str(file), faster)
+        assert verdict.outcome is Outcome.VALID, verdict
+        wrong = judge.verdict_of_text(str(file), faster.replace("n - 1", "n"))
+    assert "not among the expected" in wrong.message

@@ -87,7 +87,7 @@ class SqlQuery(Problem):
     def seeds(
         self, rng: np.random.Generator, count: int, *, brief: bool = False
     ) -> Sequence[Seed]:
-        """The slow query, worth less than any valid answer: no answer may take so long."""
+        """The slow query; a run measures it, until then it is worth less than any valid answer."""
         return [Seed(value=-TIMEOUT_MS, program=self.query)] * count
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
