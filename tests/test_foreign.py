@@ -145,7 +145,7 @@ def test_the_walls_stand_around_evaluator_and_candidate(sandbox: Sandbox, tmp_pa
     (folder / ".env").write_text("KEY=secret")
     (folder / "evaluator.py").write_text(
         "def evaluate(path):\n"
-        f"    exec(open(path).read(), {dict(ORIGINAL=str(folder))})\n"
+        f"    exec(open(path).read(), dict(ORIGINAL={str(folder)!r}))\n"
         "    return {'x': 1}\n"
     )
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
