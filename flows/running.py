@@ -60,7 +60,7 @@ def run(
     Parameters
     ----------
     problem
-        Name of a problem (`eureka problems`), or the path of a problem file.
+        Name of a problem (`eureka problems`), or the path of a problem file or folder.
     preset
         Sizes: auto, small-cpu, small-gpu or paper.
     seed

@@ -39,7 +39,7 @@ def verify(
     Parameters
     ----------
     problem
-        Name of a problem (`eureka problems`), or the path of a problem file.
+        Name of a problem (`eureka problems`), or the path of a problem file or folder.
     file
         A program, run in the sandbox; or a .json file with the answer itself: a list of numbers
         for erdos, ac1 and ac2, rows of [x, y, r] for packings.
