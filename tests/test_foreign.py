@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eurekaflow.flows.configure import resolve
 from eurekaflow.verifiers import evolve_block
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.foreign import ForeignProblem, load
@@ -250,6 +251,19 @@ def test_the_model_is_shown_the_task_the_block_and_what_stays() -> None:
     shown = problem.excerpt(load(FOLDERS / "circle_packing").folder.program)  # type: ignore[attr-defined]
     assert "def construct_packing" in shown
     assert "def run_packing" not in shown
+
+
+def test_the_small_presets_leave_room_for_a_whole_block() -> None:
+    def found(**flags: object) -> tuple[int, str]:
+        made = resolve(
+            str(FOLDERS / "circle_packing"), preset="small-cpu", overrides=flags, environ={}
+        )
+        return made.config.max_new_tokens, made.sources["max_new_tokens"]
+
+    tokens, source = found()
+    assert 400 < tokens < 1024
+    assert source == "problem"
+    assert found(max_new_tokens=60)[0] == 60
 
 
 def test_the_limits_are_the_folders_own() -> None:

@@ -40,6 +40,7 @@ PROCESSES = 32
 SCRATCH_BYTES = 512 << 20
 START_S = 10.0  # beyond the evaluator's own time: unpacking, starting interpreters
 BRIEF_CHARACTERS = 600
+CHARACTERS_PER_TOKEN, MOST_TOKENS = 3, 1024  # of program text; half of the small presets' window
 TASK = "Improve the program below: its evaluator scores it, and higher is better."
 BLOCK = (
     "Your program replaces the block between EVOLVE-BLOCK-START and EVOLVE-BLOCK-END, shown below "
@@ -93,6 +94,11 @@ class ForeignProblem(Problem):
     def opening(self) -> str:
         """A small model answers with a program at once."""
         return "```python\n"
+
+    def answer_tokens(self) -> int:
+        """Room for half as much again as the part of the initial program that may change."""
+        part = evolve_block.excerpt(self.folder.program)
+        return min(MOST_TOKENS, round(1.5 * len(part) / CHARACTERS_PER_TOKEN) + 32)
 
     def complete(self, program: str) -> str:
         """The whole program: the initial one with the answer in the place of its block."""

@@ -167,6 +167,10 @@ class Problem:
         """The whole program that an answer's program stands for, when it is only a part."""
         return program
 
+    def answer_tokens(self) -> int:
+        """Tokens below which answers would be cut short; 0: a preset's bound is long enough."""
+        return 0
+
     def excerpt(self, program: str) -> str:
         """What the model is shown of a parent's whole program."""
         return program
