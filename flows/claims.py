@@ -162,6 +162,12 @@ def _finalists(
         try:
             row = archive.run(run)
             problem = find(row.config["problem"])
+            if problem.trust == "foreign":
+                raise UsageError(
+                    f"{problem.name} is scored by a foreign evaluator, on whose word nothing can "
+                    "be claimed",
+                    "write a verifier of your own: eureka problem new FILE",
+                )
             attempts = archive.best_attempts(row.id, count or problem.finalists)
             if not attempts:
                 raise UsageError(f"run {row.uuid} has no valid attempt yet", f"eureka show {run}")

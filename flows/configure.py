@@ -136,11 +136,26 @@ def resolve(
     for kind, layer in layers:
         for name, value in layer.items():
             given[name] = (value, read.origin(kind, name))
-    chosen = _sizes(given, env)
+    chosen = _long_enough(problem, _sizes(given, env))
     values: dict[str, Any] = {name: read.plain(name, value) for name, (value, _) in chosen.items()}
     config = _validated({**values, "problem": problem}, {n: s for n, (_, s) in chosen.items()})
     sources = {n: chosen[n][1] if n in chosen else "default" for n in RunConfig.model_fields}
     return Resolved(config=config, sources={**sources, "problem": "argument"})
+
+
+def _long_enough(
+    problem: str, chosen: dict[str, tuple[object, str]]
+) -> dict[str, tuple[object, str]]:
+    """A preset's bound on answers raised to what the answers of a file or folder need."""
+    from eurekaflow.verifiers.lookup import is_path, load
+
+    bound, source = chosen["max_new_tokens"]
+    if "?" in problem or not source.startswith("preset") or not is_path(problem):
+        return chosen
+    needed = load(problem).answer_tokens()
+    if needed <= int(str(bound)):
+        return chosen
+    return {**chosen, "max_new_tokens": (needed, "problem")}
 
 
 def _sizes(

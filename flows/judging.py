@@ -17,7 +17,7 @@ def judging(problem: Problem, workers: int = 1) -> Iterator[Judge]:
     from eurekaflow.verifiers.judge import Judge
 
     if not problem.service:
-        with Judge(workers) as judge:
+        with Judge(workers, wall_s=problem.verification_s) as judge:
             yield judge
         return
     from eurekaflow.flows.configure import surroundings

@@ -44,6 +44,7 @@ class Summary:
     seconds: float = 0.0  # run time: the sum over committed stages
     ended_by: str | None = None  # the rule that ended it before its steps were used up
     message: str = ""  # the figures that the rule saw
+    trust: str = "verified"
 
 
 def start(config: RunConfig, surroundings: Surroundings, *, listener: Listener) -> Summary:
@@ -65,6 +66,7 @@ def create(archive: Archive, config: RunConfig) -> RunRow:
 
     problem = load(config.problem)
     problem.require()
+    problem.prove()
     archive.add_problem(
         problem.name,
         problem.version,
@@ -240,6 +242,7 @@ def summary(s: Session, *, state: RunState) -> Summary:
         record_holder=record.holder if record else "",
         direction=s.problem.direction,
         seconds=totals.seconds,
+        trust=s.problem.trust,
         ended_by=None if s.ending is None else s.ending.rule,
         message="" if s.ending is None else s.ending.message,
     )

@@ -44,7 +44,7 @@ def add(
     Parameters
     ----------
     problem
-        Name of a problem (`eureka problems`), or the path of a problem file.
+        Name of a problem (`eureka problems`), or the path of a problem file or folder.
     cron
         When it is due: minute hour day month weekday, such as "0 1 * * *".
     name

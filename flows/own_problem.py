@@ -55,7 +55,7 @@ def check(problem: str, /, *, budget: float = 2.0, json: Json = False) -> int:
     Parameters
     ----------
     problem
-        The path of a problem file, or the name of a problem.
+        The path of a problem file or folder, or the name of a problem.
     budget
         Seconds that the seeds' programs are told they have.
     json

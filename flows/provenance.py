@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from eurekaflow.flows.trust import FOREIGN
 from eurekaflow.models.errors import UsageError
 
 Row = dict[str, Any]
@@ -63,6 +64,8 @@ def provenance(attempt: Row, run: Row, claim: Row | None, out: Path) -> dict[str
             "verifier": claim["verifier_version"],
             "hardware": _described(claim["hardware"]),
         }
+    if run["trust"] == "foreign":
+        facts["trust"] = FOREIGN
     exact = " --exact" if claim is not None and claim["mode"] == "exact" else ""
     facts["verify again"] = f"eureka verify {problem} {out.name}{exact}"
     return {name: " ".join(str(value).split()) for name, value in facts.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eurekaflow.flows.options import Flag, Json
+from eurekaflow.flows.trust import told
 from eurekaflow.models.errors import UsageError
 
 Row = dict[str, Any]
@@ -59,6 +60,7 @@ def show(ref: str = "last", /, *, json: Json = False) -> int:
     hidden = {"config", "versions", "fingerprint", "hardware"}
     pairs = {name: value for name, value in run.items() if name not in hidden}
     pairs |= {"stage": f"step {steps[-1]['step']} {stage}" if steps else None}
+    pairs |= {"trust": told(run["trust"]) or run["trust"]}
     pairs |= {"missing": "; ".join(map(_open_group, missing)) or None}
     rendering.print_pairs(pairs.items())
     for sentence in diagnose(run, steps):
@@ -126,7 +128,8 @@ def best(
         rendering.print_json(attempt)
     else:
         hidden = {"program", "construction"}
-        rendering.print_pairs((k, v) for k, v in attempt.items() if k not in hidden)
+        pairs = {k: v for k, v in attempt.items() if k not in hidden}
+        rendering.print_pairs({**pairs, "trust": told(attempt["trust"]) or "verified"}.items())
         print(f"\n{rendering.printable(attempt['program'] or '')}")
     return 0
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows import report_charts
 from eurekaflow.flows.rendering import duration, number, records, text
+from eurekaflow.flows.trust import FOREIGN
 from eurekaflow.models import report_questions as questions
 from eurekaflow.models.questions import ask
 from eurekaflow.models.report_questions import Question
@@ -85,6 +86,7 @@ class Report:
     def markdown(self) -> str:
         """The same numbers as text; what candidates wrote stays in indented blocks."""
         lines = [f"# {self.title}", "", f"run {self.run}, {self.state}, {self.facts_line}", ""]
+        lines += [f"**{FOREIGN}**", ""] if self.foreign else []
         lines += [f"- {name}: **{value}**" for name, value in self.facts]
         lines += ["", self.diagnosis] if self.diagnosis else []
         for section in self.sections:
@@ -125,6 +127,7 @@ def build(
         facts=_facts(run, summary, rows),
         sections=sections,
         diagnosis=run["message"] or "",
+        foreign=run["trust"] == "foreign",
     )
 
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from eurekaflow.flows.data_options import Data, with_data
 from eurekaflow.flows.options import Flag, Json
+from eurekaflow.flows.trust import told
 from eurekaflow.models.errors import EurekaError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(
     Parameters
     ----------
     problem
-        Name of a problem (`eureka problems`), or the path of a problem file.
+        Name of a problem (`eureka problems`), or the path of a problem file or folder.
     preset
         Sizes: auto, small-cpu, small-gpu or paper.
     seed
@@ -181,6 +182,7 @@ def summary_text(summary: Summary) -> str:
     if summary.best is not None:
         lines.append(f"best {summary.metric} {number(summary.best)}{_against_seed(summary)}")
         lines.append(_against_record(summary))
+        lines.append(told(summary.trust) or "")
     short = summary.run[:8]
     lines.append(f"look further: eureka best {short}, eureka show {short}, eureka tree {short}")
     return "\n".join(line for line in lines if line)

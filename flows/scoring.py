@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows.data_options import Data, with_data
 from eurekaflow.flows.options import Flag, Json
+from eurekaflow.flows.trust import told
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def verify(
     Parameters
     ----------
     problem
-        Name of a problem (`eureka problems`), or the path of a problem file.
+        Name of a problem (`eureka problems`), or the path of a problem file or folder.
     file
         A program, run in the sandbox; or a .json file with the answer itself: a list of numbers
         for erdos, ac1 and ac2, rows of [x, y, r] for packings.
@@ -95,23 +96,27 @@ def mode_of(problem: Problem, **asked: bool) -> str:
 def find(spec: str) -> Problem:
     """The problem; a problem file that cannot be loaded is the user's to correct (UsageError)."""
     from eurekaflow.verifiers.lookup import UnknownProblem, load
+    from eurekaflow.verifiers.problem import ProblemUnusable
 
     try:
         return load(spec)
     except UnknownProblem as error:
         raise UsageError(str(error), "eureka problems") from None
+    except ProblemUnusable as error:
+        raise UsageError(str(error), f"correct {spec}") from None
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"problem file {spec} fails: {reason}", f"correct {spec}") from error
 
 
 def canonical(spec: str) -> str:
-    """The name under which the archive knows a problem; a file becomes its absolute path."""
+    """The name under which a run knows a problem; a file or folder becomes its absolute path."""
+    from eurekaflow.verifiers.lookup import is_path
+
     found = find(spec)
-    path = Path(spec)
     if "?" in spec:
         return f"{found.name}?{spec.partition('?')[2]}"
-    return str(path.resolve()) if path.suffix == ".py" else found.name
+    return str(Path(spec).expanduser().resolve()) if is_path(spec) else found.name
 
 
 def read(file: Path) -> str:
@@ -217,6 +222,7 @@ def scored(problem: Problem, verdict: Verdict, *, mode: str) -> dict[str, Any]:
         "exact": verdict.exact or None,
         "proven": printed(problem, verdict.exact) if verdict.exact else None,
         "mode": "local cases" if cases else verdict.mode or mode,
+        "trust": problem.trust,
         "message": verdict.message,
         "metrics": dict(verdict.metrics),
         "records": [vars(d) for d in distances(problem, verdict.value)],
@@ -258,6 +264,7 @@ def print_report(report: dict[str, Any]) -> None:
         ("value", None if value is None or value == score else f"{value:.12g}"),
         ("gates", gates),
         ("mode", report["mode"]),
+        ("trust", told(report["trust"])),
         ("proven", report["proven"]),
         *((name, measured) for name, measured in report["metrics"].items()),
     ]

@@ -60,7 +60,7 @@ _REACHED = """
 RUNS = f"""
     with records as ({_RECORDS})
     select r.run, r.problem, r.state, r.steps, r.attempts, valid, best, record,
-        r.created_at as created
+        r.created_at as created, r.trust
     from (select * from runs order by run_id desc limit %(limit)s) r {_REACHED}
     order by r.run_id desc"""
 
@@ -73,7 +73,7 @@ RUN = f"""
         r.forked_from, r.fork_step, r.policy_from, r.discarded_at, (
             select max(s.step) from steps s where s.run_id = r.run_id and s.weights = 'kept'
         ) as weights_of_step, r.created_at, r.started_at, r.finished_at,
-        r.ended_by, r.resumes, r.config, r.versions, r.fingerprint, r.hardware
+        r.ended_by, r.resumes, r.trust, r.config, r.versions, r.fingerprint, r.hardware
     from (
         select * from runs where run_id::text = %(ref)s
             or (%(ref)s = 'last' and run_id = (select max(run_id) from runs))
@@ -109,9 +109,10 @@ OPEN_SLOTS = """
 BEST = f"""
     with records as ({_RECORDS})
     select b.run, b.problem, b.attempt, b.step, b.group_index, b.attempt_index, b.score, b.value,
-        record, record_holder, a.reward, a.depth, a.visits, a.metrics, b.verified_at,
+        record, record_holder, r.trust, a.reward, a.depth, a.visits, a.metrics, b.verified_at,
         t.program, t.construction
     from (select * from best_attempts where run = %(run)s order by seq desc limit 1) b
+    join runs r on r.run_id = b.run_id
     join attempts a on a.run_id = b.run_id and a.attempt = b.attempt
     join attempt_bodies t on t.run_id = b.run_id and t.attempt = b.attempt
     left join records on records.problem = b.problem"""

@@ -72,6 +72,7 @@ RUNS = View(
         "best_step": "Step in which it was found",
         "ended_by": "Rule that ended it: budget, target, flat, deadline, …; none: its steps",
         "resumes": "Automatic resumes since a step was last committed",
+        "trust": "verified, or foreign when somebody else's evaluator scores",
     },
     f"""
     select r.uuid, r.id, p.name, p.version,
@@ -84,7 +85,7 @@ RUNS = View(
         case when r.lease_expires_at >= now() then r.lease_expires_at end,
         (select f.uuid from archive.runs f where f.id = r.forked_from), r.fork_step,
         r.policy_from, r.policies, r.discarded_at, best.id, best.value,
-        {score("best.value")}, best.step, r.ended_by, r.resumes
+        {score("best.value")}, best.step, r.ended_by, r.resumes, p.trust
     from {RUN} left join lateral (
         select a.id, a.value, a.step from archive.attempts a
         where a.run_id = r.id and a.outcome = 'valid' order by a.value desc, a.seq limit 1

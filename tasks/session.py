@@ -131,7 +131,8 @@ class Session:
         service = ""
         if self.problem.service:
             service = self._opened.enter_context(throwaway(self.place.home))
-        return Judge(self.config.workers, baseline=baseline, service=service)
+        seconds = self.problem.verification_s
+        return Judge(self.config.workers, wall_s=seconds, baseline=baseline, service=service)
 
     def staging_folder(self, step: int) -> Path:
         """Where the update of a step stages its files."""

@@ -116,6 +116,7 @@ def judge_one(s: Session, step: int, pending: Pending, parent: Construction | No
     program = extract(pending.response, language=s.problem.answer, opening=pending.opening)
     if program is None:
         return row(s, pending, None, unparseable(), None)
+    program = s.problem.complete(program)
     if s.problem.answer in ("json", "text"):
         return row(s, pending, program, s.judge.verdict_of_text(s.config.problem, program), None)
     if isinstance(s.problem, Contest):

@@ -27,7 +27,11 @@ SQL = re.compile(
     r"\s*(select\s.+\sfrom\s|insert\s+into\s|update\s+\w.*\sset\s|delete\s+from\s)",
     re.IGNORECASE | re.DOTALL,
 )
-OWN_PROCESS = {"verifiers/judge_worker.py", "verifiers/zygote.py"}  # set up a process of their own
+OWN_PROCESS = {  # set up a process of their own
+    "verifiers/judge_worker.py",
+    "verifiers/zygote.py",
+    "verifiers/foreign_driver.py",
+}
 OTHER_DATABASE = {"flows/prefect_server.py"}  # looks at Prefect's, not at the archive
 SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 

@@ -20,6 +20,7 @@ RUN: dict[str, Any] = {
     "config": {"problem": "erdos"},
     "versions": {"eurekaflow": "0.1.0", "template": "2"},
     "hardware": {"cpus": 2, "machine": "x86_64"},
+    "trust": "verified",
 }
 ATTEMPT: dict[str, Any] = {
     "attempt": 7,

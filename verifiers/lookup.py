@@ -1,4 +1,4 @@
-"""Finding a problem: by canonical id, by alias, by the path of a problem file, by entry point."""
+"""Finding a problem: by canonical id, by alias, by path, by entry point."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from eurekaflow.verifiers.problem import Problem
 
 GROUP = "eurekaflow.problems"
+DECLARATION = "problem.toml"  # in a folder: how its executable verifier is run
 
 # canonical id -> (module, class), so that looking one up imports that one only
 _BUILTIN = {
@@ -36,9 +37,11 @@ class UnknownProblem(ValueError):
 
 @cache
 def load(spec: str) -> Problem:
-    """The problem named `spec`: an id, an alias, a `.py` file or an entry point's name.
+    """The problem named `spec`: an id, an alias, an entry point's name, or a path.
 
-    `?key=value&…` behind an id gives its options, such as `denoising?split=7`.
+    `?key=value&…` behind an id gives its options, such as `denoising?split=7`. A path names a
+    `.py` file with a Problem, a `.toml` file that declares an executable verifier, or a folder
+    with an evaluator.
     """
     known, question, options = spec.partition("?")
     if question and known in {*_BUILTIN, *_ALIASES}:
@@ -47,14 +50,14 @@ def load(spec: str) -> Problem:
     if name in _BUILTIN:
         module, attribute = _BUILTIN[name]
         return _instance(getattr(importlib.import_module(module), attribute), spec)
-    if spec.endswith(".py") or "/" in spec:
-        return _from_file(Path(spec).expanduser())
     installed = _installed()
     if name in installed:
         return _instance(installed[name].load(), spec)
+    if is_path(spec):
+        return _from_path(Path(spec).expanduser())
     raise UnknownProblem(
         f"no problem named {spec!r}; there are: {', '.join(names())}; "
-        "or give the path of a problem file, such as ./my_problem.py"
+        "or give the path of a problem file, such as ./my_problem.py, or of a folder"
     )
 
 
@@ -63,6 +66,13 @@ def _configured(problem: Problem, options: str) -> Problem:
         return problem.configured(dict(parse_qsl(options, strict_parsing=True)))
     except ValueError as error:
         raise UnknownProblem(f"{problem.name}?{options}: {error}") from None
+
+
+def is_path(spec: str) -> bool:
+    """Whether `spec` means a file or a folder rather than a name."""
+    if spec in _ALIASES or spec in names():
+        return False
+    return spec.endswith((".py", ".toml")) or "/" in spec or Path(spec).is_dir()
 
 
 def names() -> list[str]:
@@ -79,6 +89,19 @@ def _instance(found: object, spec: str) -> Problem:
     if not isinstance(problem, Problem):
         raise UnknownProblem(f"{spec!r} is {found!r}, not a subclass of Problem")
     return problem
+
+
+def _from_path(path: Path) -> Problem:
+    declared = path / DECLARATION if (path / DECLARATION).is_file() else path
+    if declared.suffix == ".toml":
+        from eurekaflow.verifiers import executable
+
+        return executable.load(declared)
+    if path.is_dir():
+        from eurekaflow.verifiers import foreign
+
+        return foreign.load(path)
+    return _from_file(path)
 
 
 def _from_file(path: Path) -> Problem:

@@ -57,6 +57,10 @@ class PrerequisiteAbsent(RuntimeError):
         return self.message
 
 
+class ProblemUnusable(ValueError):
+    """A problem's own files are at fault; the message says what to correct."""
+
+
 class ProvenBoundBroken(InvalidAnswer):
     """The answer beats a proven bound, so it cannot be what it claims."""
 
@@ -140,6 +144,8 @@ class Problem:
     claim_mode: ClassVar[str] = EXACT  # the mode that a reported result rests on
     finalists: ClassVar[int] = 1  # best attempts that the final selection measures again
     redraws: ClassVar[bool] = False  # seeds are drawn anew whenever one is chosen as parent
+    told_budget: ClassVar[bool] = True  # candidates are told how many seconds they have
+    verification_s: ClassVar[float] = 30.0  # seconds after which `judge` is given up
     # foreign: the evaluator is somebody else's and shares the sandbox, so nothing can be claimed
     trust: ClassVar[Literal["verified", "foreign"]] = "verified"
 
@@ -156,6 +162,18 @@ class Problem:
     ) -> Sequence[Seed]:
         """`count` starting points with finite values; `brief` asks for the small models' start."""
         raise NotImplementedError
+
+    def complete(self, program: str) -> str:
+        """The whole program that an answer's program stands for, when it is only a part."""
+        return program
+
+    def answer_tokens(self) -> int:
+        """Tokens below which answers would be cut short; 0: a preset's bound is long enough."""
+        return 0
+
+    def excerpt(self, program: str) -> str:
+        """What the model is shown of a parent's whole program."""
+        return program
 
     def job(self, program: str, *, parent: Construction | None, seed: int, budget_s: float) -> Job:
         """How the sandbox runs `program` (answer kind `python`)."""
@@ -188,6 +206,9 @@ class Problem:
 
     def require(self) -> None:
         """Raise PrerequisiteAbsent when the machine lacks what the problem needs."""
+
+    def prove(self) -> None:
+        """Before a run is made: raise ProblemUnusable when the start cannot be scored."""
 
     def prelude(self) -> str:
         """Trusted source the candidate may call: a copy of the evaluator."""

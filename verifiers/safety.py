@@ -144,18 +144,24 @@ def limits_hold(bench: Bench) -> Finding:
     if problem.answer != "python":
         return Finding(name=name, status="pass", message="answers are data: nothing is run")
     limits = problem.limits(budget_s=1.0)
-    if limits.wall_s < 1.0 or limits.wall_s > 60.0:
+    if problem.told_budget and not 1.0 <= limits.wall_s <= 60.0:
         return Finding(
             name=name,
             status="warn",
             message=f"candidates told 1 s are ended after {limits.wall_s:g} s",
             fix="let `limits` allow a little more than `budget_s`",
         )
-    endless = f"def {problem.entry_point}(*a, **k):\n    while True:\n        pass\n"
+    endless = "while True:\n    pass\n"
+    if problem.entry_point:
+        endless = f"def {problem.entry_point}(*a, **k):\n    while True:\n        pass\n"
     job = problem.job(endless, parent=None, seed=0, budget_s=1.0)
     started = time.monotonic()
     execution = bench.sandbox.run(job, replace(limits, wall_s=min(limits.wall_s, 5.0)))
     took = time.monotonic() - started
+    ended = execution.cause is Cause.RETURNED and problem.trust == "foreign"
+    if ended:  # by a limit of the evaluator's own
+        message = f"the evaluator ended an endless program after {took:.1f} s"
+        return Finding(name=name, status="pass", message=message)
     if execution.cause is not Cause.TIMEOUT:
         return Finding(
             name=name,

@@ -2,7 +2,8 @@
 
 Stops: sockets, other processes' memory and signals, new namespaces, mounts, kernel keys, BPF,
 io_uring, userfaultfd, anonymous executable files, System V memory outside every limit, terminal
-injection, and, unless asked for, new processes. Calls newer than the table are answered ENOSYS.
+injection, and, unless asked for, new processes (with them come socket pairs). Calls newer than the
+table are answered ENOSYS.
 Does not stop: reading and writing files (that is the mount namespace's and Landlock's part).
 
 Standard library only: the zygote imports this file in an interpreter without site-packages.
@@ -47,6 +48,7 @@ chmod chown fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr ftr
 lchown lremovexattr lsetxattr removexattr setxattr truncate utime utimensat utimes
 """
 NEW_PROCESSES = ("fork", "vfork")
+AF_UNIX = 1
 
 Instruction = tuple[int, int, int, int]
 
@@ -98,6 +100,11 @@ def _own_process_only(pid: int) -> list[Instruction]:
     return signals + limits + _deny(["tkill"]) + _deny_values("prctl", 0, (sc.PR_SET_PDEATHSIG,))
 
 
+def _pairs(allowed: bool) -> list[Instruction]:
+    """Where processes are many: two connected ends between them, which reach nobody else."""
+    return _allow_values("socketpair", 0, (AF_UNIX,)) if allowed else []
+
+
 def assemble(
     *, processes: int, private_root: bool, pid: int | None, execute: bool = False
 ) -> bytes:
@@ -110,6 +117,7 @@ def assemble(
         (LOAD, 0, 0, NUMBER_AT),
         (JUMP_GREATER, 0, 1, sc.HIGHEST_KNOWN),  # also refuses the x32 numbers
         fail(errno.ENOSYS),
+        *_pairs(processes > 1 and private_root),
         *_deny(DENIED.split()),
         *([] if private_root else _deny(METADATA.split())),
         *(_deny(NEW_PROCESSES) if processes == 1 else []),
