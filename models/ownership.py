@@ -37,6 +37,7 @@ _RELEASE = """
     update archive.runs set state = coalesce(:state, state), lease_owner = null, lease_pid = null,
         lease_host = null, lease_since = null, lease_expires_at = null
     where id = :run and epoch = :epoch"""
+_UNLOCK = "select pg_advisory_unlock(:key)"
 _OWNER = """
     select lease_owner, lease_host, lease_pid, lease_since,
         lease_expires_at < now() as expired
@@ -100,6 +101,8 @@ class Hold:
             try:
                 with database.errors():
                     database.run(self._connection, _RELEASE, **values)
+                    # Here and not by closing, which the server notices a moment later.
+                    database.one(self._connection, _UNLOCK, key=_NAMESPACE + self.run_id)
             except ArchiveUnavailable:  # a broken connection: the epoch still guards the row
                 with database.errors(), self._engine.connect() as fresh:
                     database.run(fresh, _RELEASE, **values)
