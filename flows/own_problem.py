@@ -12,7 +12,6 @@ from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
-    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.safety import Finding
 
 app = App(name="problem", help="Write and check a problem of your own.")
@@ -93,15 +92,19 @@ def examined(spec: str, *, budget: float) -> list[Finding]:
 def cost(spec: str) -> Finding:
     """The CPU time of a run's candidates, as `eureka run` would plan it here."""
     from eurekaflow.flows.configure import resolve
+    from eurekaflow.flows.scoring import find
     from eurekaflow.verifiers.safety import Finding
 
     config = resolve(spec, preset=None, overrides={}, config_file=None).config
-    attempts = config.steps * config.groups * config.group_size
+    attempts, problem = config.steps * config.groups * config.group_size, find(spec)
+    limit = problem.limits(budget_s=config.budget_s).wall_s
+    seconds = config.budget_s if problem.told_budget else limit
+    used = attempts * seconds / 3600
     message = (
         f"{config.preset}: {config.steps} steps of {config.groups} x {config.group_size} attempts "
-        f"of {config.budget_s:g} s are at most {hours(config, attempts):.3g} CPU-hours"
+        f"of {seconds:g} s are at most {used:.3g} CPU-hours"
     )
-    if hours(config, attempts) < 100:
+    if used < 100:
         return Finding(name="planned grid", status="pass", message=message)
     return Finding(
         name="planned grid",
@@ -109,8 +112,3 @@ def cost(spec: str) -> Finding:
         message=message,
         fix="lower it: --steps, --groups, --group-size or --set budget_s=…",
     )
-
-
-def hours(config: RunConfig, attempts: int) -> float:
-    """CPU-hours of that many candidates, each using all the time it is told it has."""
-    return attempts * config.budget_s / 3600

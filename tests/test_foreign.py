@@ -14,6 +14,7 @@ import pytest
 from eurekaflow.flows.configure import resolve
 from eurekaflow.verifiers import evolve_block
 from eurekaflow.verifiers.answers import parse
+from eurekaflow.verifiers.fitness import evaluator_noise
 from eurekaflow.verifiers.foreign import ForeignProblem, load
 from eurekaflow.verifiers.foreign_folder import read
 from eurekaflow.verifiers.judge import Judge
@@ -251,6 +252,12 @@ def test_the_model_is_shown_the_task_the_block_and_what_stays() -> None:
     shown = problem.excerpt(load(FOLDERS / "circle_packing").folder.program)  # type: ignore[attr-defined]
     assert "def construct_packing" in shown
     assert "def run_packing" not in shown
+
+
+def test_the_check_tells_how_far_an_evaluator_disagrees_with_itself() -> None:
+    assert evaluator_noise([0.5, 0.5, 0.501]).status == "pass"
+    assert evaluator_noise([0.5, 0.6]).status == "warn"
+    assert evaluator_noise([]).status == "warn"
 
 
 def test_the_small_presets_leave_room_for_a_whole_block() -> None:

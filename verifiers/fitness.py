@@ -73,6 +73,9 @@ def measured(bench: Bench, seeds: list[Seed], answer: bytes) -> Iterator[Finding
     yield deterministic(noise)
     yield fast_enough(seconds)
     nearby = perturbed_values(bench, seeds, answer)
+    if bench.problem.trust == "foreign":  # an answer cannot be varied: it is the evaluator's word
+        yield evaluator_noise(nearby)
+        return
     yield distinct(nearby)
     yield above_noise(noise, nearby)
 
@@ -110,6 +113,17 @@ def perturbed_values(bench: Bench, seeds: list[Seed], answer: bytes) -> list[flo
         return values
     runs = [bench.executed(s, n) for n in range(1, 9) for s in seeds[-1:] if s.program]
     return _values(bench, [run.result for run in runs if run.result is not None])
+
+
+def evaluator_noise(values: list[float]) -> Finding:
+    """How far a foreign evaluator's values of one and the same program lie apart."""
+    name, mean = "evaluator noise", statistics.fmean(values) if values else 0.0
+    noise = statistics.pstdev(values) if values else math.inf
+    message = f"{len(values)} evaluations of the initial program scatter by {noise:.3g}"
+    if noise <= 0.01 * abs(mean):
+        return Finding(name=name, status="pass", message=message)
+    fix = "let the evaluator average more runs or fix its seeds: a search climbs its noise"
+    return Finding(name=name, status="warn", message=message, fix=fix)
 
 
 def _values(bench: Bench, answers: list[bytes]) -> list[float]:
