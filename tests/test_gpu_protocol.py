@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from eurekaflow.verifiers import mla_task, trimul_task
+from eurekaflow.verifiers.gpu_attached import Attached, CandidateFailed, finite
 from eurekaflow.verifiers.gpu_memory import ALIGNMENT, place
-from eurekaflow.verifiers.gpu_reference import Attached, CandidateFailed, _finite, mismatch
+from eurekaflow.verifiers.gpu_reference import mismatch
 
 Start = Callable[[str], Attached]
 PRELUDE = "import socket, struct, os, time, sys\nc = socket.socket(fileno=int(sys.argv[1]))\n"
@@ -75,7 +76,7 @@ def test_a_process_that_does_not_answer_as_it_should_is_told_apart(
 @pytest.mark.parametrize("value", [None, "1", True, float("nan"), float("inf"), -1.0, [1.0]])
 def test_a_clock_that_says_anything_but_a_time_is_forged(value: object) -> None:
     with pytest.raises(CandidateFailed) as failed:
-        _finite(value)
+        finite(value)
     assert failed.value.kind == "forged"
 
 

@@ -17,106 +17,26 @@ Numbers only: whether they add up to a verdict is the supervisor's to say (`gpu_
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import math
 import os
 import secrets
-import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from eurekaflow.verifiers.gpu_attached import Attached, CandidateFailed, finite, receive_ready
+from eurekaflow.verifiers.gpu_device import device, libraries
 from eurekaflow.verifiers.gpu_frames import receive, send
 from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
 
 TASKS = {"trimul": "trimul_task", "mla-decode": "mla_task"}
 CHUNK = 1 << 27  # elements compared at a time
-LARGEST_REPLY = 1 << 20
-STOPPED_S = 5.0
 TIMES = ("stream_us", "event_us", "host_us")
-
-
-class CandidateFailed(Exception):
-    """What the candidate did wrong, and of which kind it is."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-class Attached:
-    """A candidate's worker: its channel and its process, stopped and continued from here."""
-
-    def __init__(self, channel: socket.socket, pid: int) -> None:
-        self.channel, self.pid = channel, pid
-
-    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Its reply, whatever it is worth. Raises CandidateFailed."""
-        self.channel.settimeout(timeout_s)
-        try:
-            send(self.channel, request)
-            reply = json.loads(receive(self.channel, LARGEST_REPLY))
-        except TimeoutError:
-            raise CandidateFailed("timeout", f"no answer within {timeout_s:g} s") from None
-        except (OSError, EOFError) as error:
-            raise CandidateFailed("died", f"its process ended: {error}") from None
-        except ValueError:
-            raise CandidateFailed("forged", "its reply is not ours") from None
-        if not isinstance(reply, dict):
-            raise CandidateFailed("forged", "its reply is not ours")
-        if "error" in reply:
-            kind = str(reply.get("kind", "raised"))
-            raise CandidateFailed(kind, str(reply["error"])[:500])
-        return reply
-
-    def stop(self) -> None:
-        """Stop every thread of it; returns once they are."""
-        self._signal(signal.SIGSTOP)
-        deadline = time.monotonic() + STOPPED_S
-        while self._state() not in "Tt":
-            if time.monotonic() > deadline:
-                raise CandidateFailed("died", "its process could not be stopped")
-            time.sleep(0.0002)
-
-    def go_on(self) -> None:
-        """Let it run again."""
-        self._signal(signal.SIGCONT)
-
-    def threads(self) -> int:
-        """Threads of its process, as the kernel counts them."""
-        return len(os.listdir(f"/proc/{self.pid}/task"))
-
-    def children(self) -> int:
-        """Living processes it has started; as pid 1 it inherits its orphans too."""
-        alive = 0
-        for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                alive += sum(
-                    _state_of(int(child)) not in "ZX" for child in listing.read_text().split()
-                )
-        return alive
-
-    def _state(self) -> str:
-        return _state_of(self.pid)
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            raise CandidateFailed("died", "its process ended") from None
-
-
-def _state_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return "X"
 
 
 class Worker:
@@ -135,19 +55,19 @@ class Worker:
         self.task: Any = importlib.import_module(name)
         cases = [*self.task.BENCHMARKS, *self.task.TESTS, *self.task.HIDDEN_SHAPES]
         self.arena = Arena(max(self._layout(case)[2] for case in cases))
-        device = torch.cuda.get_device_properties(0)
-        self.flush = torch.empty(max(1 << 28, 2 * device.L2_cache_size) // 4, device="cuda")
+        cache = torch.cuda.get_device_properties(0).L2_cache_size
+        self.flush = torch.empty(max(1 << 28, 2 * cache) // 4, device="cuda")
         return {
             "size": self.arena.size,
-            "libraries": _libraries(),
-            **_device(),
+            "libraries": libraries(),
+            **device(),
             **self._bandwidth(),
         }
 
     def do_attach(self, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
         """Meet a candidate's worker whose program is not loaded yet."""
         self.candidate = Attached(channel, int(request["pid"]))
-        ready = _receive_ready(self.candidate, request["timeout_s"])
+        ready = receive_ready(self.candidate, request["timeout_s"])
         return {"ready": ready}
 
     def do_detach(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -245,7 +165,7 @@ class Worker:
             self.flush.fill_(1.0)
         torch.cuda.synchronize()
         reply, outer = self._timed(request["timeout_s"])
-        times = {name: _finite(reply.get(name)) for name in TIMES}
+        times = {name: finite(reply.get(name)) for name in TIMES}
         theirs.stop()
         worst = self._compare() if check else 0.0
         theirs.go_on()
@@ -326,52 +246,6 @@ def mismatch(
 
 def _event() -> Any:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-def _finite(value: object) -> float:
-    if type(value) is not float and type(value) is not int:
-        raise CandidateFailed("forged", "its reply is not ours")
-    if not (math.isfinite(value) and value >= 0):
-        raise CandidateFailed("forged", f"its clock says {value}")
-    return float(value)
-
-
-def _receive_ready(candidate: Attached, timeout_s: float) -> dict[str, Any]:
-    candidate.channel.settimeout(timeout_s)
-    try:
-        ready = json.loads(receive(candidate.channel, LARGEST_REPLY))
-    except (OSError, EOFError) as error:
-        raise CandidateFailed("start", f"its worker did not start: {error!r}") from None
-    if "error" in ready:
-        raise CandidateFailed("start", str(ready["error"]))
-    return {"pid": ready["pid"]}
-
-
-def _libraries() -> str:
-    """The folder of the driver's library, which a confined process must be told."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if "/libcuda.so" in line:
-            return os.path.dirname(line.split(maxsplit=5)[5])
-    return ""
-
-
-def _device() -> dict[str, Any]:
-    try:
-        from importlib.metadata import version
-
-        triton = version("triton")
-    except ImportError:
-        triton = ""
-    driver = Path("/proc/driver/nvidia/version")
-    words = driver.read_text().split() if driver.exists() else []
-    return {
-        "gpu": torch.cuda.get_device_name(0),
-        "driver": next((word for word in words if word[:1].isdigit() and "." in word), ""),
-        "torch": torch.__version__,
-        "triton": triton,
-        "cuda": torch.version.cuda or "",
-        "processors": torch.cuda.get_device_properties(0).multi_processor_count,
-    }
 
 
 def answer(worker: Worker, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
