@@ -137,8 +137,11 @@ def judged(
     """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
     from eurekaflow.flows.judging import judging
     from eurekaflow.verifiers.contest import Contest
+    from eurekaflow.verifiers.gpu_problem import Kernel
     from eurekaflow.verifiers.sandbox import Cause, Execution
 
+    if isinstance(problem, Kernel):
+        return problem.try_out(text, mode=mode).verdict
     if isinstance(problem, Contest):
         return tried(problem, spec, file, text)
     with judging(problem) as judge:
@@ -265,6 +268,7 @@ def print_report(report: dict[str, Any]) -> None:
         ("gates", gates),
         ("mode", report["mode"]),
         ("trust", told(report["trust"])),
+        ("measured on", report["message"] if report["valid"] else None),
         ("proven", report["proven"]),
         *((name, measured) for name, measured in report["metrics"].items()),
     ]

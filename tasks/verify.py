@@ -18,6 +18,7 @@ from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.contest import Contest
 from eurekaflow.verifiers.contest_trial import trial
 from eurekaflow.verifiers.extract import extract
+from eurekaflow.verifiers.gpu_problem import Kernel
 from eurekaflow.verifiers.judge import Judge, JudgeUnavailable, unparseable
 from eurekaflow.verifiers.problem import EXACT, Construction, Outcome, Verdict
 from eurekaflow.verifiers.process import CANARY
@@ -98,7 +99,8 @@ def judged(s: Session, step: int, pending: Pending, parent: Construction | None)
 
 def open_verifiers(s: Session) -> tuple[Sandbox | None, Judge]:
     """The sandbox, where the answers are programs, and the judge."""
-    return None if s.problem.answer in ("json", "text") else s.sandbox, s.judge
+    needs_none = s.problem.answer in ("json", "text") or isinstance(s.problem, Kernel)
+    return None if needs_none else s.sandbox, s.judge
 
 
 def check_verifiers(s: Session) -> None:
@@ -117,6 +119,9 @@ def judge_one(s: Session, step: int, pending: Pending, parent: Construction | No
     if program is None:
         return row(s, pending, None, unparseable(), None)
     program = s.problem.complete(program)
+    if isinstance(s.problem, Kernel):
+        timed = s.problem.try_out(program)
+        return row(s, pending, program, timed.verdict, timed.execution)
     if s.problem.answer in ("json", "text"):
         return row(s, pending, program, s.judge.verdict_of_text(s.config.problem, program), None)
     if isinstance(s.problem, Contest):

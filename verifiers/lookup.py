@@ -27,8 +27,15 @@ _BUILTIN = {
     "ahc058": ("eurekaflow.verifiers.ahc058", "Ahc058"),
     "denoising": ("eurekaflow.verifiers.denoising", "Denoising"),
     "sql-query": ("eurekaflow.verifiers.sql_query", "SqlQuery"),
+    "trimul": ("eurekaflow.verifiers.trimul", "TriMul"),
+    "mla-decode": ("eurekaflow.verifiers.mla_decode", "MlaDecode"),
+    "kernel-config": ("eurekaflow.verifiers.kernel_config", "KernelConfig"),
 }
-_ALIASES = {"cp26": "circle-packing-26", "cp32": "circle-packing-32"}
+_ALIASES = {
+    "cp26": "circle-packing-26",
+    "cp32": "circle-packing-32",
+    "mla_decode_nvidia": "mla-decode",
+}
 
 
 class UnknownProblem(ValueError):

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from eurekaflow.verifiers import syscalls as sc
 
 NOBODY = 65534
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 AT_RECURSIVE, AT_FDCWD = 0x8000, -100
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -41,9 +41,9 @@ def enter(*, read_only: Sequence[str], masked: Sequence[str], proc: int) -> None
         sc.unshare(sc.CLONE_NEWNS)
         build_root(read_only, masked)
         drop_to_nobody()
-        _new_user_namespace(sc.CLONE_NEWNS | OWN_NAMESPACES, proc)
+        new_user_namespace(sc.CLONE_NEWNS | OWN_NAMESPACES, proc)
     else:
-        _new_user_namespace(sc.CLONE_NEWNS | OWN_NAMESPACES, proc)
+        new_user_namespace(sc.CLONE_NEWNS | OWN_NAMESPACES, proc)
         build_root(read_only, masked)
 
 
@@ -57,7 +57,8 @@ def drop_to_nobody() -> None:
     sc.prctl(sc.PR_SET_DUMPABLE, 1)  # or our own /proc/self stays root's
 
 
-def _new_user_namespace(others: int, proc: int) -> None:
+def new_user_namespace(others: int, proc: int) -> None:
+    """Enter a user namespace, and the `others`, as nobody with all capabilities in it."""
     uid, gid = os.geteuid(), os.getegid()
     sc.unshare(sc.CLONE_NEWUSER | others)
     write_self(proc, "setgroups", "deny")
@@ -80,15 +81,27 @@ def scratch_folder(read_only: Sequence[str]) -> str:
     return "/scratch" if under_tmp else "/tmp"
 
 
-def build_root(read_only: Sequence[str], masked: Sequence[str]) -> None:
-    """Assemble the root on a tmpfs and pivot into it; the old root is gone afterwards."""
+def build_root(
+    read_only: Sequence[str],
+    masked: Sequence[str],
+    *,
+    devices: Sequence[str] = DEVICES,
+    own_proc: bool = False,
+) -> None:
+    """Assemble the root on a tmpfs and pivot into it; the old root is gone afterwards.
+
+    `own_proc` shows /proc of this process's own, new pid namespace.
+    """
     sc.mount("none", "/", flags=MS_REC | MS_PRIVATE)
     sources = _Sources(read_only, masked)
     sc.mount("tmpfs", STAGING, kind="tmpfs", flags=MS_NOSUID | MS_NODEV, options="mode=755")
     for name in ("tmp", "scratch", "dev", "etc", "old"):
         os.mkdir(f"{STAGING}/{name}")
-    for device in DEVICES:
+    for device in devices:
         _bind_file(f"/dev/{device}", f"{STAGING}/dev/{device}")
+    if own_proc:
+        os.mkdir(f"{STAGING}/proc")
+        sc.mount("proc", f"{STAGING}/proc", kind="proc", flags=MS_NOSUID | MS_NODEV | MS_NOEXEC)
     os.symlink(scratch_folder(read_only), f"{STAGING}/dev/shm")
     with open(f"{STAGING}/etc/passwd", "w") as accounts:
         accounts.write(f"candidate:x:{NOBODY}:{NOBODY}::/tmp:/bin/sh\n")

@@ -106,9 +106,17 @@ def _pairs(allowed: bool) -> list[Instruction]:
 
 
 def assemble(
-    *, processes: int, private_root: bool, pid: int | None, execute: bool = False
+    *,
+    processes: int,
+    private_root: bool,
+    pid: int | None,
+    execute: bool = False,
+    allowed: frozenset[str] = frozenset(),
 ) -> bytes:
-    """The filter as `struct sock_filter[]`; `pid` when no pid namespace hides other processes."""
+    """The filter as `struct sock_filter[]`; `pid` when no pid namespace hides other processes.
+
+    `allowed` are names of `DENIED` that this kind of candidate cannot do without.
+    """
     machine = platform.machine()
     program: list[Instruction] = [
         (LOAD, 0, 0, ARCH_AT),
@@ -118,7 +126,7 @@ def assemble(
         (JUMP_GREATER, 0, 1, sc.HIGHEST_KNOWN),  # also refuses the x32 numbers
         fail(errno.ENOSYS),
         *_pairs(processes > 1 and private_root),
-        *_deny(DENIED.split()),
+        *_deny([name for name in DENIED.split() if name not in allowed]),
         *([] if private_root else _deny(METADATA.split())),
         *(_deny(NEW_PROCESSES) if processes == 1 else []),
         *(_deny(("execve",)) if processes == 1 and not execute else []),

@@ -1,0 +1,78 @@
+"""Measured times become a score, or a reason why they are not believed."""
+
+from __future__ import annotations
+
+import pytest
+
+from eurekaflow.verifiers import gpu_verdict
+from eurekaflow.verifiers.gpu_verdict import OFFICIAL, STRICT, Unbelievable, timing
+
+EMPTY = {"stream_us": 5.0, "event_us": 20.0, "host_us": 30.0, "outer_us": 400.0,
+         "reference_us": 8000.0}  # fmt: skip
+
+
+def calls(count: int = 20, **changed: float) -> list[dict[str, float]]:
+    """Calls of a program that takes 1000 us, as four honest clocks see it."""
+    honest = {"stream_us": 1000.0, "event_us": 1010.0, "host_us": 1045.0, "outer_us": 1420.0,
+              "reference_us": 8000.0, "worst": 0.1}  # fmt: skip
+    return [{**honest, **changed}] * count
+
+
+def test_strict_time_is_the_largest_of_the_honest_clocks() -> None:
+    found = timing(calls(), EMPTY, mode=STRICT, floor=500.0)
+    assert found.score_us == pytest.approx(1045.0 - 30.0)
+    assert found.ratio == pytest.approx(1015.0 / 8000.0)
+    assert not found.flagged
+
+
+def test_official_time_is_what_the_calls_own_stream_shows() -> None:
+    found = timing(calls(), EMPTY, mode=OFFICIAL, floor=500.0)
+    assert found.score_us == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "floor", "reason"),
+    [
+        ({"stream_us": 30.0}, 500.0, "work was pending"),
+        ({"outer_us": 3000.0}, 500.0, "the clock outside its process 2600 us"),
+        ({"event_us": 10.0, "stream_us": 9.0, "host_us": 45.0}, 5.0, "the clock outside"),
+        ({"reference_us": 16000.0}, 500.0, "device was busy"),
+        ({}, 1500.0, "below the roofline"),
+    ],
+    ids=["side stream", "late work", "patched clocks", "resident kernel", "impossible"],
+)
+@pytest.mark.parametrize("mode", [STRICT, OFFICIAL])
+def test_times_that_cannot_be_honest_are_refused_in_both_modes(
+    changed: dict[str, float], floor: float, reason: str, mode: str
+) -> None:
+    with pytest.raises(Unbelievable, match=reason):
+        timing(calls(**changed), EMPTY, mode=mode, floor=floor)
+
+
+def test_one_disturbed_call_does_not_move_the_strict_time() -> None:
+    disturbed = [*calls(19), *calls(1, event_us=9e5, host_us=9e5, outer_us=9e5, stream_us=9e5)]
+    found = timing(disturbed, EMPTY, mode=STRICT, floor=500.0)
+    assert found.score_us == pytest.approx(1015.0)
+
+
+def test_clocks_that_disagree_are_flagged() -> None:
+    assert timing(calls(host_us=1150.0), EMPTY, mode=STRICT, floor=1.0).flagged
+
+
+def test_a_time_below_that_of_its_kernels_is_refused() -> None:
+    gpu_verdict.profiled(1000.0, 950.0)
+    with pytest.raises(Unbelievable, match="less than its kernels'"):
+        gpu_verdict.profiled(1000.0, 850.0)
+
+
+def test_the_roofline_is_the_larger_of_traffic_and_products() -> None:
+    h200 = {"bandwidth": 4e12, "gpu": "NVIDIA H200"}
+    assert gpu_verdict.floor_us(traffic=4e9, operations=0, **h200) == pytest.approx(1000.0)
+    assert gpu_verdict.floor_us(traffic=0, operations=990e9, **h200) == pytest.approx(1000.0)
+    unknown = gpu_verdict.floor_us(traffic=4e9, operations=1e18, bandwidth=4e12, gpu="another")
+    assert unknown == pytest.approx(1000.0)
+
+
+def test_means() -> None:
+    assert gpu_verdict.trimmed_mean([1.0] * 9 + [100.0], 0.1) == 1.0
+    assert gpu_verdict.geometric_mean([1.0, 100.0]) == pytest.approx(10.0)

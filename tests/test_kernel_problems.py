@@ -1,0 +1,142 @@
+"""The kernel problems where there is no GPU: cases, rules, answers, records."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eurekaflow.flows.cli import main
+from eurekaflow.verifiers import gpu_problem, gpu_source, trimul_texts
+from eurekaflow.verifiers.gpu_problem import Kernel, records_of
+from eurekaflow.verifiers.lookup import load
+from eurekaflow.verifiers.problem import InvalidAnswer, Outcome, PrerequisiteAbsent
+
+NAMES = ("trimul", "mla-decode", "kernel-config")
+STARTER = Path(gpu_problem.__file__).parent / "trimul_kernel.py"
+MINIMAL = "import triton\n@triton.jit\ndef k(x):\n    pass\ndef custom_kernel(data):\n    pass\n"
+
+
+def kernel(name: str) -> Kernel:
+    found = load(name)
+    assert isinstance(found, Kernel)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_gpu_verify_says_so_and_exits_with_3(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent() -> None:
+        raise PrerequisiteAbsent("kernels are measured on an NVIDIA GPU", "use a machine with one")
+
+    monkeypatch.setattr(gpu_problem, "require_gpu", absent)
+    (tmp_path / "kernel.py").write_text(MINIMAL)
+    assert main(["verify", name, str(tmp_path / "kernel.py"), "--strict"]) == 3
+    assert "NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_the_machine_is_asked_for_its_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu_problem, "GPUS", tmp_path)
+    assert gpu_problem.gpu_model() == ""
+    (tmp_path / "0000:00:04.0").mkdir()
+    (tmp_path / "0000:00:04.0/information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\n")
+    assert gpu_problem.gpu_model() == "NVIDIA H100 80GB HBM3"
+
+
+def test_records_are_those_of_this_gpu_and_an_unlisted_one_has_none() -> None:
+    listed = records_of(trimul_texts.RECORDS, "NVIDIA H100 80GB HBM3")
+    assert [record.score for record in listed] == [1371.1, 1161.2]
+    assert records_of(trimul_texts.RECORDS, "NVIDIA H200") == ()
+    assert records_of(trimul_texts.RECORDS, "") == ()
+
+
+def test_the_cases_are_the_published_ones() -> None:
+    plan = kernel("trimul").plan("strict")
+    assert [len(plan.tests), len(plan.benchmarks), plan.calls] == [18, 7, 20]
+    shapes = [(c["n"], c["b"], c["c"]) for c in plan.benchmarks]
+    assert shapes == [(256, 2, 128), (768, 1, 128), (256, 2, 384), (512, 1, 128), (1024, 1, 128),
+                      (768, 1, 384), (1024, 1, 384)]  # fmt: skip
+    assert [c["mask"] for c in plan.benchmarks] == [False, False, True, False, False, True, False]
+    assert any(c["n"] % 64 and c["b"] == 3 and c["c"] == 192 for c in plan.hidden)
+
+
+def test_official_mode_has_masks_of_ones_and_no_hidden_shapes() -> None:
+    plan = kernel("trimul").plan("official")
+    assert not any(c["mask"] for c in (*plan.benchmarks, *plan.tests))
+    assert (plan.mode, plan.hidden) == ("official", ())
+
+
+def test_mla_decode_is_scored_at_its_longest_cache() -> None:
+    plan = kernel("mla_decode_nvidia").plan("strict")
+    assert [plan.benchmarks[i] for i in plan.scored or ()] == [{"prefill": 6144}]
+    assert [case["prefill"] for case in plan.tests] == [128, 512, 1024, 2048]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def custom_kernel(data):\n    return data[0]\n", "no function under @triton.jit"),
+        (MINIMAL + "# identity\n", 'contains "identity"'),
+        ("def (", "not Python"),
+        ("# @triton.jit\n" + "x = '@triton.jit'\n", "no function under @triton.jit"),
+    ],
+)
+def test_what_is_no_triton_kernel_is_refused_before_it_runs(source: str, reason: str) -> None:
+    verdict = kernel("trimul").try_out(source).verdict
+    assert (verdict.outcome, verdict.reward) == (Outcome.INVALID, 0.0)
+    assert reason in verdict.message
+
+
+def test_our_own_kernel_keeps_the_format_and_names_nothing_suspect() -> None:
+    source = STARTER.read_text()
+    assert gpu_source.refused(source) == ""
+    assert gpu_source.findings(source) == []
+
+
+def test_suspect_names_are_found_however_they_are_imported() -> None:
+    source = (
+        "from torch.cuda import Stream\nimport gc, os\nos.environ\nopen('x')\ntorch.cuda.graph"
+    )
+    assert gpu_source.findings(source) == [
+        "gc", "open", "os.environ", "torch.cuda.Stream", "torch.cuda.graph"
+    ]  # fmt: skip
+
+
+def test_a_configuration_is_written_into_the_kernel() -> None:
+    problem = kernel("kernel-config")
+    source = problem.program_of('{"rows": 128, "split": 3}')
+    tree = ast.parse(source)
+    config = next(n.value for n in tree.body if isinstance(n, ast.Assign)
+                  and n.targets[0].id == "CONFIG")  # type: ignore[attr-defined]  # fmt: skip
+    written = ast.literal_eval(config)
+    assert (written["rows"], written["split"]) == (128, 3)
+    assert {k: v for k, v in written.items() if k not in ("rows", "split")} == {
+        k: v
+        for k, v in json.loads(problem.program_of_start()).items()
+        if k not in ("rows", "split")
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["[]", "{", '{"rows": 65}', '{"rows": true}', '{"rows": 64.0}', '{"product": "os.system"}',
+     '{"other": 1}', '{"rows": [64]}', '{"rows": "64"}', '{"rows": null}'],
+)  # fmt: skip
+def test_a_configuration_outside_its_choices_is_invalid(answer: str) -> None:
+    with pytest.raises(InvalidAnswer):
+        kernel("kernel-config").program_of(answer)
+    assert kernel("kernel-config").try_out(answer).verdict.outcome is Outcome.INVALID
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("brief", [False, True])
+def test_every_start_is_worse_than_any_kernel(name: str, brief: bool) -> None:
+    problem = kernel(name)
+    seeds = problem.seeds(np.random.default_rng(0), 4, brief=brief)
+    assert {seed.value for seed in seeds} == {-1e6}
+    assert problem.reward(-1000.0) == 3.0
+    assert problem.program_of(seeds[-1].program)

@@ -1,0 +1,119 @@
+"""A candidate's worker seen from the trusted one: asked, stopped, continued, counted.
+
+Whatever it says is bounded and checked here; a reply that is not ours is a failure too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from eurekaflow.verifiers.gpu_frames import receive, send
+
+LARGEST_REPLY = 1 << 20
+STOPPED_S = 5.0
+
+
+class CandidateFailed(Exception):
+    """What the candidate did wrong, and of which kind it is."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Attached:
+    """A candidate's worker: its channel and its process, stopped and continued from here."""
+
+    def __init__(self, channel: socket.socket, pid: int) -> None:
+        self.channel, self.pid = channel, pid
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Its reply, whatever it is worth. Raises CandidateFailed."""
+        self.channel.settimeout(timeout_s)
+        try:
+            send(self.channel, request)
+            reply = json.loads(receive(self.channel, LARGEST_REPLY))
+        except TimeoutError:
+            raise CandidateFailed("timeout", f"no answer within {timeout_s:g} s") from None
+        except (OSError, EOFError) as error:
+            raise CandidateFailed("died", f"its process ended: {error}") from None
+        except ValueError:
+            raise CandidateFailed("forged", "its reply is not ours") from None
+        if not isinstance(reply, dict):
+            raise CandidateFailed("forged", "its reply is not ours")
+        if "error" in reply:
+            kind = str(reply.get("kind", "raised"))
+            raise CandidateFailed(kind, str(reply["error"])[:500])
+        return reply
+
+    def stop(self) -> None:
+        """Stop every thread of it; returns once they are."""
+        self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + STOPPED_S
+        while self._state() not in "Tt":
+            if time.monotonic() > deadline:
+                raise CandidateFailed("died", "its process could not be stopped")
+            time.sleep(0.0002)
+
+    def go_on(self) -> None:
+        """Let it run again."""
+        self._signal(signal.SIGCONT)
+
+    def threads(self) -> int:
+        """Threads of its process, as the kernel counts them."""
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def children(self) -> int:
+        """Living processes it has started; as pid 1 it inherits its orphans too."""
+        alive = 0
+        for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                alive += sum(
+                    _state_of(int(child)) not in "ZX" for child in listing.read_text().split()
+                )
+        return alive
+
+    def _state(self) -> str:
+        return _state_of(self.pid)
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            raise CandidateFailed("died", "its process ended") from None
+
+
+def _state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "X"
+
+
+def finite(value: object) -> float:
+    """A time that a candidate's clock may say. Raises CandidateFailed."""
+    if type(value) is not float and type(value) is not int:
+        raise CandidateFailed("forged", "its reply is not ours")
+    if not (math.isfinite(value) and value >= 0):
+        raise CandidateFailed("forged", f"its clock says {value}")
+    return float(value)
+
+
+def receive_ready(candidate: Attached, timeout_s: float) -> dict[str, Any]:
+    """The first words of a candidate's worker. Raises CandidateFailed."""
+    candidate.channel.settimeout(timeout_s)
+    try:
+        ready = json.loads(receive(candidate.channel, LARGEST_REPLY))
+    except (OSError, EOFError) as error:
+        raise CandidateFailed("start", f"its worker did not start: {error!r}") from None
+    if "error" in ready:
+        raise CandidateFailed("start", str(ready["error"]))
+    return {"pid": ready["pid"]}

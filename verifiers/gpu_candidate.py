@@ -1,0 +1,284 @@
+"""The candidate's worker: maps the shared memory, loads a program, calls it when told to.
+
+Its own clocks, checks and copies run beside untrusted code and may all have been changed by it.
+They give the fine numbers of honest programs; that nothing better than the truth is reported is
+decided by `gpu_reference`, which stops this process while inputs are written and outputs are
+read, and times every call from outside. Nothing here knows an expected output or a seed.
+
+Standalone (torch and the standard library): it receives `gpu_memory` and itself as text, because
+our own package cannot be seen from inside the sandbox.
+
+Requests and replies are frames: 8 bytes of length and JSON. Descriptor 3 is the channel, 4 the
+arena.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import linecache
+import os
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+CHANNEL, ARENA = 3, 4
+LENGTH = struct.Struct(">Q")
+AWAKE_S = 0.001  # of a busy host: its core is warm after the stop
+SPIN_CYCLES = 200_000  # about 0.1 ms: the device is ours when the clock starts
+POISONED = 3  # freed blocks of each output's size that hold NaN
+MESSAGE_CHARACTERS = 300
+
+
+class Refused(Exception):
+    """The output is not what was asked for."""
+
+
+def receive(channel: socket.socket) -> bytes:
+    """The next frame; raises EOFError when the other side has gone."""
+    (length,) = LENGTH.unpack(_exactly(channel, LENGTH.size))
+    return _exactly(channel, length)
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        part = channel.recv(min(count - len(data), 1 << 20))
+        if not part:
+            raise EOFError
+        data += part
+    return bytes(data)
+
+
+def send(channel: socket.socket, message: object) -> None:
+    """Send one frame of JSON."""
+    data = json.dumps(message).encode()
+    channel.sendall(LENGTH.pack(len(data)) + data)
+
+
+class KVCache:
+    """A cache of latent rows, as MLA decode hands it over: `data` [B, rows, width], `seq_len`."""
+
+    def __init__(self, data: torch.Tensor, seq_len: int) -> None:
+        self.data, self.seq_len = data, seq_len
+
+    def get_data(self) -> torch.Tensor:
+        return self.data
+
+    def __call__(self, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Append `rows` [B, new, width]; the rows filled so far and their number."""
+        end = self.seq_len + rows.size(1)
+        self.data[:, self.seq_len : end] = rows.to(self.data.dtype)
+        self.seq_len = end
+        return self.data[:, :end], end
+
+
+def build(recipe: Any, tensors: list[torch.Tensor]) -> Any:
+    """The argument of a call from its recipe: {"tensor": i}, {"tuple": […]}, {"dict": {…}}, …"""
+    ((kind, body),) = recipe.items()
+    if kind == "tensor":
+        return tensors[body]
+    if kind == "tuple":
+        return tuple(build(part, tensors) for part in body)
+    if kind == "value":
+        return tuple(body) if isinstance(body, list) else body
+    named = {name: build(part, tensors) for name, part in body.items()}
+    if kind == "dict":
+        return named
+    return KVCache(**named) if kind == "cache" else types.SimpleNamespace(**named)
+
+
+WATCHED = (
+    (torch.cuda, "synchronize"), (torch.cuda, "_sleep"), (torch.cuda, "Event"),
+    (torch.cuda.Event, "record"), (torch.cuda.Event, "elapsed_time"),
+    (torch.cuda.Event, "synchronize"), (torch.Tensor, "copy_"), (torch.Tensor, "normal_"),
+    (torch, "allclose"), (torch, "randn"), (torch, "full_like"), (time, "perf_counter"),
+    (time, "perf_counter_ns"), (json, "dumps"), (socket.socket, "sendall"),
+)  # fmt: skip
+
+
+class Clock:
+    """Host and device clocks, bound before any program is loaded."""
+
+    def __init__(self) -> None:
+        self._watched = [(owner, name, getattr(owner, name)) for owner, name in WATCHED]
+        self._now = time.perf_counter
+        self._event: Any = torch.cuda.Event
+        self._sync: Any = torch.cuda.synchronize
+        self._spin: Any = torch.cuda._sleep
+        self._record: Any = torch.cuda.Event.record
+        self._elapsed: Any = torch.cuda.Event.elapsed_time
+
+    def time(self, function: Callable[[Any], Any], data: Any) -> tuple[Any, dict[str, float]]:
+        """The result, and microseconds: until the stream's end, the device's end, on the host."""
+        start, stream, device = (self._event(enable_timing=True) for _ in range(3))
+        awake = self._now() + AWAKE_S
+        while self._now() < awake:
+            pass
+        self._spin(SPIN_CYCLES)
+        self._sync()
+        before = self._now()
+        self._record(start)
+        result = function(data)
+        self._record(stream)
+        self._sync()
+        self._record(device)
+        self._sync()
+        after = self._now()
+        return result, {
+            "stream_us": 1e3 * self._elapsed(start, stream),
+            "event_us": 1e3 * self._elapsed(start, device),
+            "host_us": 1e6 * (after - before),
+        }
+
+    def untouched(self) -> None:
+        """Refuse a program that has replaced what it could be measured with."""
+        for owner, name, original in self._watched:
+            if getattr(owner, name, None) is not original:
+                raise Refused(f"the program replaced {owner.__name__}.{name}")
+
+
+class Worker:
+    """The state between requests: the arena, the case, the program's entry point."""
+
+    def __init__(self, arena: Any) -> None:
+        self.arena, self.clock = arena, Clock()
+        self.function: Callable[[Any], Any] = self._empty
+        self.inputs: list[torch.Tensor] = []
+        self.outputs: list[torch.Tensor] = []
+        self.still: list[torch.Tensor] = []
+        self.case: dict[str, Any] = {}
+
+    def _empty(self, data: Any) -> Any:
+        """What calibrates a call: it costs nothing and returns tensors of the right form."""
+        return self.still[0] if len(self.still) == 1 else tuple(self.still)
+
+    def do_case(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Map a case's tensors."""
+        self.case = request
+        self.inputs = [self.arena.tensor(spec) for spec in request["inputs"]]
+        self.outputs = [self.arena.tensor(spec) for spec in request["outputs"]]
+        self.still = []
+        if self.function == self._empty:
+            self.still = [torch.zeros_like(out) for out in self.outputs]
+        return {}
+
+    def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Execute the program as a module of its own."""
+        self.still = []
+        name, source, entry = "candidate", request["source"], request["entry"]
+        path = os.path.join(tempfile.gettempdir(), f"{name}.py")
+        with open(path, "w", encoding="utf-8") as file:  # Triton reads its functions' source
+            file.write(source)
+        linecache.checkcache(path)
+        module = types.ModuleType(name)
+        module.__file__ = path
+        sys.modules[name] = module
+        exec(compile(source, path, "exec"), module.__dict__)
+        function = module.__dict__.get(entry)
+        if not callable(function):
+            raise Refused(f"the program defines no function {entry}")
+        self.function = function
+        return {}
+
+    def do_prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Leave NaN in freed blocks of the outputs' sizes, and an idle device."""
+        blocks = [
+            torch.full_like(out, float("nan")) for out in self.outputs for _ in range(POISONED)
+        ]
+        del blocks
+        gc.collect()
+        torch.cuda.synchronize()
+        return {}
+
+    def do_call(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One timed call; its outputs are copied into the arena."""
+        data = build(self.case["data"], self.inputs)
+        result, times = self.clock.time(self.function, data)
+        self._deliver(result)
+        torch.cuda.synchronize()
+        self.clock.untouched()
+        if threading.active_count() > 1:
+            raise Refused(f"{threading.active_count() - 1} threads of the program are running")
+        return dict(times)
+
+    def do_profile(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The kernels of one untimed call and their total time in microseconds."""
+        from torch.profiler import ProfilerActivity, profile
+
+        data = build(self.case["data"], self.inputs)
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            self.function(data)
+            torch.cuda.synchronize()
+        events = [e for e in seen.events() if str(e.device_type).endswith("CUDA")]
+        total = sum(e.time_range.elapsed_us() for e in events)
+        return {"kernels": len(events), "kernel_us": total, "names": [e.name[:60] for e in events]}
+
+    def _deliver(self, result: Any) -> None:
+        parts = result if type(result) is tuple or type(result) is list else (result,)
+        if len(parts) != len(self.outputs):
+            raise Refused(f"{len(self.outputs)} tensors must be returned, not {len(parts)}")
+        for part, out, alias in zip(parts, self.outputs, self.case["may_alias"], strict=True):
+            self._check(part, out, alias)
+            out.copy_(part)
+
+    def _check(self, part: Any, out: torch.Tensor, may_alias: bool) -> None:
+        if type(part) is not torch.Tensor:
+            raise Refused(f"the output is a {type(part).__name__}, not a plain torch.Tensor")
+        found = (part.device, tuple(part.shape), part.dtype, part.layout)
+        wanted = (out.device, tuple(out.shape), out.dtype, out.layout)
+        if found != wanted:
+            raise Refused(f"the output is {_said(found)}, wanted is {_said(wanted)}")
+        if not part.is_contiguous() or part.is_conj() or part.is_neg():
+            raise Refused(f"the output is not contiguous: strides {tuple(part.stride())}")
+        storage = part.untyped_storage().data_ptr()
+        if not may_alias and any(storage == t.untyped_storage().data_ptr() for t in self.inputs):
+            raise Refused("the output lies in the memory of an input")
+
+
+def _said(form: tuple[Any, ...]) -> str:
+    return " ".join(map(str, form[:3]))
+
+
+def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+    """The reply to one request; what the program raises is a reply too."""
+    try:
+        reply: dict[str, Any] = getattr(worker, f"do_{request['do']}")(request)
+        return reply
+    except torch.OutOfMemoryError as error:
+        return {"error": _line(error), "kind": "memory"}
+    except Refused as error:
+        return {"error": str(error)[:MESSAGE_CHARACTERS], "kind": "refused"}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {_line(error)}", "kind": "raised"}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:MESSAGE_CHARACTERS]
+
+
+def main(arena_type: Callable[[int, int], Any], size: int) -> None:
+    """Serve until the channel ends. A failed device cannot be used again, so that ends it too."""
+    channel = socket.socket(fileno=CHANNEL)
+    try:
+        torch.zeros(1, device="cuda")
+        worker = Worker(arena_type(size, ARENA))
+        os.close(ARENA)
+        send(channel, {"ready": True, "pid": os.getpid()})
+    except Exception as error:
+        send(channel, {"error": f"{type(error).__name__}: {_line(error)}", "kind": "start"})
+        return
+    while True:
+        try:
+            request = json.loads(receive(channel))
+        except EOFError:
+            return
+        send(channel, answer(worker, request))

@@ -1,0 +1,38 @@
+"""Frames between the supervisor and its GPU workers: 8 bytes of length, then bytes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+
+LENGTH = struct.Struct(">Q")
+LARGEST = 1 << 22  # what a worker may say at once
+
+
+class FrameRefused(EOFError):
+    """The other side sent bytes that are no frame of ours."""
+
+
+def receive(channel: socket.socket, largest: int = LARGEST) -> bytes:
+    """The next frame. Raises EOFError when the other side has gone, TimeoutError when silent."""
+    (length,) = LENGTH.unpack(_exactly(channel, LENGTH.size))
+    if length > largest:
+        raise FrameRefused(f"a frame of {length} bytes, allowed are {largest}")
+    return _exactly(channel, length)
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        part = channel.recv(min(count - len(data), 1 << 20))
+        if not part:
+            raise EOFError("it ended")
+        data += part
+    return bytes(data)
+
+
+def send(channel: socket.socket, message: object) -> None:
+    """Send one frame of JSON."""
+    data = json.dumps(message).encode()
+    channel.sendall(LENGTH.pack(len(data)) + data)

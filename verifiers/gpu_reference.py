@@ -1,0 +1,286 @@
+"""The trusted GPU worker: makes inputs, knows the expected outputs, times and compares.
+
+One call of a candidate, seen from here:
+
+1. the candidate's process is stopped (SIGSTOP), so that no thread of it sees the inputs early;
+2. fresh inputs and weights from the operating system's entropy go into the shared memory, the
+   expected outputs are computed here and timed: the interleaved reference of the reported ratio.
+   A kernel still running in the candidate's context would slow it down and is noticed by that;
+3. the outputs' place is filled with NaN and the L2 cache overwritten;
+4. the clock starts, the process goes on, is told to call, answers; the outputs are copied out of
+   the shared memory, and the clock stops. Work that is still under way then is in the time, or
+   its result is missing. What an empty call costs this way is known and subtracted (`outer_us`);
+5. it is stopped again; outputs are compared, inputs are compared with their clones.
+
+Numbers only: whether they add up to a verdict is the supervisor's to say (`gpu_verdict`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import secrets
+import socket
+import sys
+import time
+from typing import Any
+
+import torch
+
+from eurekaflow.verifiers.gpu_attached import Attached, CandidateFailed, finite, receive_ready
+from eurekaflow.verifiers.gpu_device import device, libraries
+from eurekaflow.verifiers.gpu_frames import receive, send
+from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
+
+TASKS = {"trimul": "trimul_task", "mla-decode": "mla_task"}
+CHUNK = 1 << 27  # elements compared at a time
+TIMES = ("stream_us", "event_us", "host_us")
+
+
+class Worker:
+    """The reference worker's state: the task, the arena, the attached candidate, calibrations."""
+
+    def __init__(self) -> None:
+        self.candidate: Attached | None = None
+        self.calibrated: dict[str, dict[str, float]] = {}
+
+    def do_open(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Take up a task: allocate what its largest case needs; say what device this is."""
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.zeros(1, device="cuda")
+        name = f"eurekaflow.verifiers.{TASKS[request['task']]}"
+        self.task: Any = importlib.import_module(name)
+        cases = [*self.task.BENCHMARKS, *self.task.TESTS, *self.task.HIDDEN_SHAPES]
+        self.arena = Arena(max(self._layout(case)[2] for case in cases))
+        cache = torch.cuda.get_device_properties(0).L2_cache_size
+        self.flush = torch.empty(max(1 << 28, 2 * cache) // 4, device="cuda")
+        return {
+            "size": self.arena.size,
+            "libraries": libraries(),
+            **device(),
+            **self._bandwidth(),
+        }
+
+    def do_attach(self, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
+        """Meet a candidate's worker whose program is not loaded yet."""
+        self.candidate = Attached(channel, int(request["pid"]))
+        ready = receive_ready(self.candidate, request["timeout_s"])
+        return {"ready": ready}
+
+    def do_detach(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Forget the candidate; the supervisor ends it."""
+        if self.candidate is not None:
+            self.candidate.channel.close()
+        self.candidate = None
+        return {}
+
+    def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have the program loaded."""
+        load = {"do": "load", "source": request["source"], "entry": request["entry"]}
+        return self._theirs.ask(load, request["timeout_s"])
+
+    def do_calibrate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What an empty call costs on this case, and the reference's time; before the program."""
+        case, key = self._case(request), json.dumps(request["case"])
+        if key not in self.calibrated:
+            self._show(case)
+            self._call(case, request, check=False)
+            calls = [self._call(case, request, check=False) for _ in range(request["calls"])]
+            self.calibrated[key] = {
+                name: sorted(call[name] for call in calls)[len(calls) // 2] for name in calls[0]
+            }
+        return self.calibrated[key]
+
+    def do_measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One untimed call and `calls` timed ones on a case, each on inputs of its own."""
+        case = self._case(request)
+        self._show(case)
+        first = self._call(case, {**request, "timeout_s": request["compile_s"]})
+        if request.get("twice"):
+            self._call(case, request, fresh=False)
+        threads = self._theirs.threads()
+        calls = [self._call(case, request) for _ in range(request["calls"])]
+        self._nothing_left(threads)
+        return {"calls": calls, "first": first, "bytes": self.task.traffic_bytes(case),
+                "operations": self.task.operations(case)}  # fmt: skip
+
+    def do_profile(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The kernels of one call on a case, as the candidate's own profiler lists them."""
+        case = self._case(request)
+        self._show(case)
+        self._draw(case)
+        return self._theirs.ask({"do": "profile"}, request["timeout_s"])
+
+    @property
+    def _theirs(self) -> Attached:
+        if self.candidate is None:
+            raise CandidateFailed("died", "no candidate is attached")
+        return self.candidate
+
+    def _case(self, request: dict[str, Any]) -> Any:
+        return self.task.Case(**request["case"])
+
+    def _layout(self, case: Any) -> tuple[Any, Any, int]:
+        ins, end = place([(dtype, shape) for _, dtype, shape in self.task.inputs(case)])
+        outs, end = place(self.task.outputs(case), end)
+        return ins, outs, end + ALIGNMENT
+
+    def _show(self, case: Any) -> None:
+        """Map the case on both sides."""
+        ins, outs, _ = self._layout(case)
+        names = [name for name, _, _ in self.task.inputs(case)]
+        self.inputs = {
+            name: self.arena.tensor(spec) for name, spec in zip(names, ins, strict=True)
+        }
+        self.outputs = [self.arena.tensor(spec) for spec in outs]
+        self.snapshots = [torch.empty_like(out) for out in self.outputs]
+        request = {"do": "case", "inputs": ins, "outputs": outs,
+                   "data": self.task.recipe(case), "may_alias": self.task.MAY_ALIAS}  # fmt: skip
+        self._theirs.ask(request, 30.0)
+
+    def _draw(self, case: Any) -> None:
+        generator = torch.Generator(device="cuda").manual_seed(secrets.randbits(63))
+        self.task.fill(case, self.inputs, generator)
+
+    def _call(
+        self, case: Any, request: dict[str, Any], *, fresh: bool = True, check: bool = True
+    ) -> dict[str, float]:
+        """One call, by the five steps above. Raises CandidateFailed."""
+        theirs = self._theirs
+        theirs.ask({"do": "prepare"}, request["timeout_s"])
+        theirs.stop()
+        if fresh:
+            self._draw(case)
+            self.clones = {name: tensor.clone() for name, tensor in self.inputs.items()}
+            self.wanted, self.reference_us = self._expected(case)
+        else:
+            for name in self.task.CHANGED_BY_A_CALL:
+                self.inputs[name].copy_(self.clones[name])
+        for out in self.outputs:
+            out.fill_(float("nan"))
+        if request["flush"]:
+            self.flush.fill_(1.0)
+        torch.cuda.synchronize()
+        reply, outer = self._timed(request["timeout_s"])
+        times = {name: finite(reply.get(name)) for name in TIMES}
+        theirs.stop()
+        worst = self._compare() if check else 0.0
+        theirs.go_on()
+        return {**times, "outer_us": outer, "reference_us": self.reference_us, "worst": worst}
+
+    def _timed(self, timeout_s: float) -> tuple[dict[str, Any], float]:
+        started = time.perf_counter()
+        self._theirs.go_on()
+        reply = self._theirs.ask({"do": "call"}, timeout_s)
+        for snapshot, out in zip(self.snapshots, self.outputs, strict=True):
+            snapshot.copy_(out)
+        torch.cuda.synchronize()
+        return reply, 1e6 * (time.perf_counter() - started)
+
+    def _expected(self, case: Any) -> tuple[list[torch.Tensor], float]:
+        start, end = _event(), _event()
+        torch.cuda.synchronize()
+        start.record()
+        found = self.task.expected(case, self.inputs)
+        end.record()
+        torch.cuda.synchronize()
+        return found, 1e3 * start.elapsed_time(end)
+
+    def _compare(self) -> float:
+        """The largest |out - ref| / (atol + rtol |ref|). Raises CandidateFailed beyond 1."""
+        for name, clone in self.clones.items():
+            same = torch.equal(self.inputs[name].view(torch.uint8), clone.view(torch.uint8))
+            if name not in self.task.CHANGED_BY_A_CALL and not same:
+                raise CandidateFailed("mutated", f"the call changed its input {name}")
+        worst = 0.0
+        for i, (out, ref) in enumerate(zip(self.snapshots, self.wanted, strict=True)):
+            bad, error = mismatch(out, ref, rtol=self.task.RTOL, atol=self.task.ATOL)
+            if bad:
+                which = "" if len(self.wanted) == 1 else f" {i}"
+                message = f"output{which} is wrong in {bad} of {ref.numel()} elements"
+                raise CandidateFailed("wrong", message)
+            worst = max(worst, error)
+        return worst
+
+    def _nothing_left(self, threads: int) -> None:
+        self._theirs.ask({"do": "prepare"}, 30.0)
+        if (now := self._theirs.threads()) > threads:
+            raise CandidateFailed("alive", f"{now - threads} threads are left of its calls")
+        if children := self._theirs.children():
+            raise CandidateFailed("alive", f"{children} processes are left of its calls")
+
+    def _bandwidth(self) -> dict[str, float]:
+        """Bytes per second of a device-to-device copy, read and written."""
+        source = torch.empty(1 << 28, device="cuda")
+        target = torch.empty_like(source)
+        best = math.inf
+        for _ in range(5):
+            start, end = _event(), _event()
+            start.record()
+            target.copy_(source)
+            end.record()
+            torch.cuda.synchronize()
+            best = min(best, start.elapsed_time(end))
+        return {"bandwidth": 2 * 4 * source.numel() / (1e-3 * best)}
+
+
+def mismatch(
+    out: torch.Tensor, ref: torch.Tensor, *, rtol: float, atol: float
+) -> tuple[int, float]:
+    """(elements outside the tolerance, largest error in units of it); NaN and infinity agree
+    only with themselves."""
+    bad, worst = 0, 0.0
+    parts = torch.split(out.view(-1), CHUNK), torch.split(ref.reshape(-1), CHUNK)
+    for out_part, ref_part in zip(*parts, strict=True):
+        o, r = out_part.float(), ref_part.float()
+        unit = (o - r).abs_().div_(r.abs().mul_(rtol).add_(atol))
+        alike = (o == r) | (o.isnan() & r.isnan())
+        unit.masked_fill_(alike, 0.0)
+        bad += int((~(unit <= 1.0)).sum())
+        worst = max(worst, float(unit.max()))
+    return bad, worst
+
+
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def answer(worker: Worker, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
+    """The reply to one request: numbers, or what the candidate did wrong."""
+    method = getattr(worker, f"do_{request['do']}")
+    try:
+        if request["do"] == "attach":
+            _, found, _, _ = socket.recv_fds(channel, 1, 1)
+            reply: dict[str, Any] = method(request, socket.socket(fileno=found[0]))
+        else:
+            reply = method(request)
+    except CandidateFailed as failure:
+        return {"failed": failure.kind, "message": str(failure)}
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return {"failed": "memory", "message": "it left too little device memory to check it"}
+    return reply
+
+
+def main(descriptor: int) -> None:
+    """Serve until the supervisor closes the channel."""
+    channel = socket.socket(fileno=descriptor)
+    worker = Worker()
+    while True:
+        try:
+            request = json.loads(receive(channel))
+        except EOFError:
+            return
+        reply = answer(worker, request, channel)
+        send(channel, reply)
+        if request["do"] == "open":
+            shared = worker.arena.descriptor()
+            socket.send_fds(channel, [b"."], [shared])
+            os.close(shared)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,240 @@
+"""The supervisor of a kernel's trial: starts the workers, walks the plan, owns the verdict.
+
+A trial is tests (right on every shape), hidden shapes (strict mode), timed cases. One trial at a
+time on a device. Whatever a candidate does ends its own worker only; the reference worker stays
+for the next one and is replaced when it is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from eurekaflow.verifiers import gpu_verdict
+from eurekaflow.verifiers.contest_trial import Trial
+from eurekaflow.verifiers.gpu_process import Candidate, Reference, WorkerEnded
+from eurekaflow.verifiers.gpu_verdict import OFFICIAL, STRICT, Unbelievable
+from eurekaflow.verifiers.problem import Outcome, Verdict
+from eurekaflow.verifiers.sandbox import Cause, Execution, SandboxUnavailable
+
+OUTCOMES = {
+    "timeout": Outcome.TIMEOUT,
+    "died": Outcome.KILLED,
+    "raised": Outcome.RAISED,
+    "memory": Outcome.MEMORY,
+    "forged": Outcome.EXPLOIT,
+    "mutated": Outcome.EXPLOIT,
+    "alive": Outcome.EXPLOIT,
+}
+CAUSES = {
+    Outcome.TIMEOUT: Cause.TIMEOUT,
+    Outcome.KILLED: Cause.KILLED,
+    Outcome.RAISED: Cause.RAISED,
+    Outcome.MEMORY: Cause.MEMORY,
+}
+OPEN_S, START_S = 120.0, 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a program is tried on, in which mode, and how often each case is timed."""
+
+    task: str
+    entry: str
+    benchmarks: Sequence[dict[str, Any]]
+    tests: Sequence[dict[str, Any]] = ()
+    hidden: Sequence[dict[str, Any]] = ()
+    mode: str = STRICT
+    calls: int = 20
+    scored: Sequence[int] | None = None  # benchmarks that make the score; all by default
+    compile_s: float = 300.0
+    call_s: float = 20.0
+    profile: bool = True
+
+
+class Failed(Exception):
+    """The candidate's fault; `outcome` is what the verdict says."""
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+@dataclass
+class Bench:
+    """One device with its reference worker, kept between trials. Safe to share among threads."""
+
+    task: str
+    confined: bool = True
+    spares: int = 1  # workers that load torch while another is at work
+    device: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    _reference: Reference | None = None
+    _arena: int = -1
+    _waiting: list[Candidate] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def trial(self, program: str, plan: Plan) -> Trial:
+        """Try a program. Raises SandboxUnavailable when the device or its workers are lost."""
+        with self._lock:
+            started = time.monotonic()
+            verdict, output = self._tried(program, plan)
+            execution = Execution(
+                cause=CAUSES.get(verdict.outcome, Cause.RETURNED),
+                message=verdict.message,
+                stdout=output,
+                wall_s=time.monotonic() - started,
+            )
+            tail = output[-500:].decode(errors="replace").replace("\x00", "")
+            return Trial(verdict=replace(verdict, stdout=tail), execution=execution)
+
+    def open(self) -> dict[str, Any]:
+        """Start the reference worker; what the device is."""
+        if self._reference is None:
+            self._reference = Reference()
+            self.device = self._ask({"do": "open", "task": self.task}, OPEN_S)
+            self._arena = self._reference.descriptor()
+        return self.device
+
+    def start_one(self) -> Candidate:
+        """A candidate's worker that starts in the background."""
+        self.open()
+        return Candidate(
+            self._arena,
+            size=self.device["size"],
+            libraries=self.device["libraries"],
+            confined=self.confined,
+        )
+
+    def close(self) -> None:
+        """End every worker."""
+        for candidate in self._waiting:
+            candidate.close()
+        if self._reference is not None:
+            self._reference.close()
+            if self._arena >= 0:
+                os.close(self._arena)
+        self._reference, self._waiting, self._arena = None, [], -1
+
+    def _tried(self, program: str, plan: Plan) -> tuple[Verdict, bytes]:
+        candidate = self._waiting.pop(0) if self._waiting else self.start_one()
+        try:
+            self._attach(candidate)
+            while len(self._waiting) < self.spares:
+                self._waiting.append(self.start_one())
+            return _verdict(lambda: self._measure(program, plan)), candidate.output()
+        except WorkerEnded as lost:
+            self.close()
+            raise SandboxUnavailable(f"{lost}; run `eureka doctor`") from lost
+        finally:
+            candidate.close()
+            if self._reference is not None:
+                self._reference.ask({"do": "detach"}, timeout_s=OPEN_S)
+
+    def _attach(self, candidate: Candidate) -> None:
+        assert self._reference is not None
+        pid = candidate.wait_ready()
+        request = {"do": "attach", "pid": pid, "timeout_s": START_S}
+        reply = self._reference.ask(
+            request, timeout_s=START_S + 10, descriptors=(candidate.channel.fileno(),)
+        )
+        if "failed" in reply:
+            said = candidate.output()[-300:].decode(errors="replace")
+            raise SandboxUnavailable(f"a GPU worker does not start: {reply['message']} {said}")
+
+    def _measure(self, program: str, plan: Plan) -> Verdict:
+        common = {"flush": plan.mode != OFFICIAL, "timeout_s": plan.call_s,
+                  "compile_s": plan.compile_s}  # fmt: skip
+        empty = [
+            self._ask({"do": "calibrate", "case": case, "calls": 7, **common}, 600.0)
+            for case in plan.benchmarks
+        ]
+        load = {"do": "load", "source": program, "entry": plan.entry}
+        self._ask({**load, "timeout_s": plan.compile_s}, plan.compile_s + 10)
+        for kind, cases in (("test", plan.tests), ("hidden shape", plan.hidden)):
+            for number, case in enumerate(cases):
+                self._on(f"{kind} {number}", case, {**common, "calls": 0, "twice": number == 0})
+        timings = []
+        for number, (case, calibrated) in enumerate(zip(plan.benchmarks, empty, strict=True)):
+            reply = self._on(f"case {number}", case, {**common, "calls": plan.calls})
+            timings.append(self._timing(number, reply, calibrated, plan))
+        metrics = self._metrics(timings, plan)
+        if plan.profile and plan.mode == STRICT:
+            metrics |= self._profiled(plan, timings, common)
+        return Verdict(outcome=Outcome.VALID, value=-metrics["score_us"], metrics=metrics)
+
+    def _on(self, name: str, case: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            budget = request["compile_s"] + 600.0
+            return self._ask({"do": "measure", "case": case, **request}, budget)
+        except Failed as failure:
+            message = f"{name} {said(case)}: {failure}"
+            raise Failed(failure.outcome, message) from None
+
+    def _timing(
+        self, number: int, reply: dict[str, Any], empty: dict[str, float], plan: Plan
+    ) -> gpu_verdict.Timing:
+        floor = gpu_verdict.floor_us(
+            traffic=reply["bytes"],
+            operations=reply["operations"],
+            bandwidth=self.device["bandwidth"],
+            gpu=self.device["gpu"],
+        )
+        try:
+            return gpu_verdict.timing(reply["calls"], empty, mode=plan.mode, floor=floor)
+        except Unbelievable as reason:
+            name = f"case {number} {said(plan.benchmarks[number])}"
+            raise Failed(Outcome.EXPLOIT, f"{name}: {reason}") from None
+
+    def _profiled(
+        self, plan: Plan, timings: list[gpu_verdict.Timing], common: dict[str, Any]
+    ) -> dict[str, float]:
+        """The profiler's floor on the last case; beside the program, so it can only refuse."""
+        reply = self._ask({"do": "profile", "case": plan.benchmarks[-1], **common}, 120.0)
+        kernels, total = float(reply.get("kernels", 0)), float(reply.get("kernel_us", 0))
+        try:
+            gpu_verdict.profiled(total, max(timings[-1].event_us, timings[-1].host_us))
+        except Unbelievable as reason:
+            raise Failed(Outcome.EXPLOIT, f"last case: {reason}") from None
+        return {"kernels": kernels, "kernel_us": total}
+
+    def _metrics(self, timings: list[gpu_verdict.Timing], plan: Plan) -> dict[str, float]:
+        scored = [timings[i] for i in plan.scored] if plan.scored is not None else timings
+        mean = gpu_verdict.geometric_mean
+        found = {
+            "score_us": mean([t.score_us for t in scored]),
+            "ratio": mean([t.ratio for t in scored]),
+            "official_us": mean([t.official_us for t in scored]),
+            "all_cases_us": mean([t.score_us for t in timings]),
+            "floor_us": mean([t.floor_us for t in scored]),
+            "flagged_cases": float(sum(t.flagged for t in timings)),
+        }
+        for number, t in enumerate(timings):
+            found |= {f"case{number}_{name}": float(v) for name, v in asdict(t).items()}
+        return found
+
+    def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        assert self._reference is not None
+        reply = self._reference.ask(request, timeout_s=timeout_s)
+        if "failed" in reply:
+            outcome = OUTCOMES.get(reply["failed"], Outcome.INVALID)
+            raise Failed(outcome, reply["message"])
+        return reply
+
+
+def _verdict(measure: Any) -> Verdict:
+    try:
+        found: Verdict = measure()
+    except Failed as failure:
+        return Verdict(outcome=failure.outcome, message=str(failure)[:500])
+    return found
+
+
+def said(case: dict[str, Any]) -> str:
+    """A case in brackets, for people."""
+    shown = [name if value is True else f"{name}={value}" for name, value in case.items() if value]
+    return f"({', '.join(shown)})"

@@ -1,0 +1,111 @@
+"""From the numbers of timed calls to a time that is believed, or to the reason why it is not.
+
+A call is timed by four clocks: the program's own stream (`stream_us`, what the field's official
+harness reads), the device after everything on it has ended (`event_us`), the program's host
+(`host_us`) and the trusted worker's host from outside (`outer_us`). Strict time is the largest of
+the last three, each less what an empty call costs. Pure functions, no device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+STRICT, OFFICIAL = "strict", "official"
+TRIMMED = 0.1  # of the calls at either end
+PENDING_US, PENDING_SHARE = 100.0, 0.25  # device time after the stream's own end
+OUTER_US, OUTER_SHARE = 150.0, 0.10  # what the outer clock may say more
+DISAGREE_US, DISAGREE_SHARE = 10.0, 0.05  # between event and host: flagged
+FLOOR_SHARE = 0.9
+BUSY_SHARE = 1.6  # the interleaved reference, against its time on a quiet device
+PEAK_OPERATIONS = {"NVIDIA H100": 990e12, "NVIDIA H200": 990e12, "NVIDIA A100": 312e12}
+
+
+class Unbelievable(ValueError):
+    """The measured times cannot belong to an honest program; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What one case's calls add up to, in microseconds; `ratio` is time over the reference's."""
+
+    score_us: float
+    official_us: float
+    event_us: float
+    host_us: float
+    outer_us: float
+    reference_us: float
+    ratio: float
+    floor_us: float
+    flagged: bool
+
+
+def trimmed_mean(values: Sequence[float], share: float = TRIMMED) -> float:
+    """The mean without the lowest and highest `share` of the values."""
+    cut = int(len(values) * share)
+    kept = sorted(values)[cut : len(values) - cut]
+    return math.fsum(kept) / len(kept)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """exp of the mean logarithm."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def floor_us(*, traffic: float, operations: float, bandwidth: float, gpu: str) -> float:
+    """The roofline: no kernel is faster than its bytes, nor than its products on known GPUs."""
+    peak = next((rate for name, rate in PEAK_OPERATIONS.items() if gpu.startswith(name)), math.inf)
+    return 1e6 * max(traffic / bandwidth, operations / peak)
+
+
+def timing(
+    calls: Sequence[Mapping[str, float]],
+    empty: Mapping[str, float],
+    *,
+    mode: str,
+    floor: float,
+) -> Timing:
+    """The time of one case. Raises Unbelievable."""
+    mean = {name: trimmed_mean([call[name] for call in calls]) for name in calls[0]}
+    event, stream = mean["event_us"], mean["stream_us"]
+    host = mean["host_us"] - empty["host_us"]
+    outer = mean["outer_us"] - empty["outer_us"]
+    inner = max(event, host)
+    _nothing_pending(stream, event)
+    if outer > inner * (1 + OUTER_SHARE) + OUTER_US:
+        raise Unbelievable(
+            f"its own clocks say {inner:.0f} us, the clock outside its process {outer:.0f} us"
+        )
+    quiet = min(call["reference_us"] for call in calls)
+    if quiet > BUSY_SHARE * empty["reference_us"]:
+        raise Unbelievable("the device was busy while the program should have been idle")
+    if inner < FLOOR_SHARE * floor:
+        raise Unbelievable(f"{inner:.0f} us is below the roofline of {floor:.0f} us")
+    official = math.fsum(call["stream_us"] for call in calls) / len(calls)
+    strict = max(inner, outer - OUTER_US)
+    score = official if mode == OFFICIAL else strict
+    return Timing(
+        score_us=score,
+        official_us=official,
+        event_us=event,
+        host_us=host,
+        outer_us=outer,
+        reference_us=mean["reference_us"],
+        ratio=score / mean["reference_us"],
+        floor_us=floor,
+        flagged=abs(event - host) > max(DISAGREE_US, DISAGREE_SHARE * event),
+    )
+
+
+def _nothing_pending(stream: float, event: float) -> None:
+    if event - stream > max(PENDING_US, PENDING_SHARE * event):
+        raise Unbelievable(
+            f"work was pending when the call's stream had ended: {stream:.0f} us of {event:.0f} us"
+        )
+
+
+def profiled(kernel_us: float, inner: float) -> None:
+    """Refuse a time below that of the kernels the profiler saw. Raises Unbelievable."""
+    if inner < FLOOR_SHARE * kernel_us:
+        raise Unbelievable(f"{inner:.0f} us is less than its kernels' {kernel_us:.0f} us")
