@@ -11,7 +11,7 @@ TORCH := 2.13.0
 FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
-.PHONY: run learn test check types fast torture fuzz soak bench clean install install-dev
+.PHONY: run learn test check types fast nights torture fuzz soak bench clean install install-dev
 run: install
 	$(BIN)/eureka run $(PROBLEM) $(ARGS)
 
@@ -31,6 +31,9 @@ types:
 	$(BIN)/mypy $(FOLDERS)
 fast:
 	$(BIN)/python -m pytest -q -m '$(FAST)'
+
+nights: install-dev
+	$(BIN)/python -m pytest -m unattended $(ARGS)
 
 torture: install-dev
 	$(BIN)/python -m tests.run_torture $(ARGS)

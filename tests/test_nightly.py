@@ -39,6 +39,7 @@ def nights(home: NightHome) -> list[tuple[Any, ...]]:
     return home.rows("select due_at, state, starts, message from archive.nights order by due_at")
 
 
+@pytest.mark.unattended
 def test_three_nights_unattended_one_killed_one_cut_off_one_slept_through(
     home: NightHome,
 ) -> None:
