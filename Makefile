@@ -11,7 +11,7 @@ TORCH := 2.13.0
 FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
-.PHONY: run learn test check types fast nights torture fuzz soak bench clean install install-dev
+.PHONY: run learn test check types fast long torture fuzz soak bench clean install install-dev
 run: install
 	$(BIN)/eureka run $(PROBLEM) $(ARGS)
 
@@ -32,8 +32,8 @@ types:
 fast:
 	$(BIN)/python -m pytest -q -m '$(FAST)'
 
-nights: install-dev
-	$(BIN)/python -m pytest -m unattended $(ARGS)
+long: install-dev
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 torture: install-dev
 	$(BIN)/python -m tests.run_torture $(ARGS)

@@ -14,7 +14,7 @@ import pytest
 from eurekaflow.flows import services
 from tests.night_home import NightHome, night_home, until
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CADENCE = "* * * * *"  # a night every minute: starting a flow takes up to half of that
 UNDER_WAY = """
@@ -39,7 +39,6 @@ def nights(home: NightHome) -> list[tuple[Any, ...]]:
     return home.rows("select due_at, state, starts, message from archive.nights order by due_at")
 
 
-@pytest.mark.unattended
 def test_three_nights_unattended_one_killed_one_cut_off_one_slept_through(
     home: NightHome,
 ) -> None:

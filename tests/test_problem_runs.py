@@ -13,7 +13,7 @@ from eurekaflow.models.local import LocalPolicy
 from eurekaflow.tasks import session
 from tests.scripted_run import add_run, work
 
-pytestmark = [pytest.mark.services, pytest.mark.policy, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.services, pytest.mark.policy, pytest.mark.slow]
 
 
 class Shared(LocalPolicy):
