@@ -90,6 +90,7 @@ class TestKilled:
     def test_at_every_named_point(self, world: World) -> None:
         faults.killed_at_points(world, faultpoints.POINTS)
 
+    @pytest.mark.long
     def test_at_random_instants(self, world: World) -> None:
         faults.killed_at_random(world, 20)
 
@@ -151,6 +152,7 @@ def command_line(home: Path, services: Services, world: World) -> Iterator[World
     made.close()
 
 
+@pytest.mark.long
 @pytest.mark.services
 @pytest.mark.slow
 class TestCommandLine:
@@ -177,6 +179,7 @@ class TestCommandLine:
         )
 
 
+@pytest.mark.long
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.policy
