@@ -30,7 +30,7 @@ def long(archive: Archive, hold: Hold) -> Archive:
         weights = CheckpointRow(step=step, version=step + 1, path="x", sha256="x")
         archive.commit_step(hold, step, weights)
     sample(archive, hold, archive.plan(hold, STEPS, [planned(best, size=2)]))
-    archive.mark_pruned(hold, [0, 1])  # the oldest kept checkpoint is that of step 2
+    archive.mark_pruned(hold, {0: "old", 1: "old"})  # the oldest kept one is that of step 2
     hold.release("paused")
     return archive
 
