@@ -73,10 +73,8 @@ def test_a_trick_is_refused_for_the_right_reason(path: Path, judge: Judge) -> No
 def test_tricks_leave_nothing_behind(sql_url: str, judge: Judge) -> None:
     """A legal query is judged after all of them, and no database has anything new."""
     assert judge.verdict_of_text("sql-query", FAST, mode="strict").outcome is Outcome.VALID
-    with psycopg.connect(sql_url) as connection:
-        named = "select datname from pg_database where datname like 'eureka_sql%'"
-        names = [row[0] for row in connection.execute(named)]
-    assert len(names) == len(SqlQuery.data) + len(SqlQuery.further)
+    problem, databases = SqlQuery(), Databases(sql_url)
+    names = [databases.prepare(problem.script(*c)) for c in (*problem.data, *problem.further)]
     for name in names:
         with psycopg.connect(sql_url, dbname=name) as connection:
             tables = connection.execute(
