@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eurekaflow.verifiers import erdos_tools
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.erdos import Erdos, exact_c5, repair
-from eurekaflow.verifiers.erdos_tools import c5, climb
+from eurekaflow.verifiers.erdos_tools import c5, cells, climb, improve
 from eurekaflow.verifiers.problem import InvalidAnswer, ProvenBoundBroken
 
 ERDOS = Erdos()
@@ -185,7 +186,7 @@ def test_seeds_depend_on_the_generator_alone() -> None:
     assert [s.value for s in first] == [s.value for s in again]
 
 
-def test_the_prelude_is_the_evaluator_and_needs_only_numpy() -> None:
+def test_the_prelude_is_the_evaluator_and_needs_only_numpy_to_start() -> None:
     space: dict[str, object] = {"np": np}
     exec(compile(ERDOS.prelude(), "<prelude>", "exec"), space)
     evaluate = space["evaluate_erdos_solution"]
@@ -199,6 +200,44 @@ def test_climbing_never_makes_h_worse() -> None:
     noise = np.random.default_rng(5)
     best = climb(start, lambda h: h + noise.normal(0, 0.05, h.size), steps=200)
     assert c5(best) < c5(start)
+
+
+def test_linear_programs_bring_a_random_start_within_a_thousandth_of_the_record() -> None:
+    start = ERDOS.seeds(np.random.default_rng(4), 1)[0].construction
+    assert start is not None
+    best = climb(start, lambda h: improve(h, 0.1))
+    judged = ERDOS.judge(best.tolist())
+    assert -judged.value == pytest.approx(c5(best), abs=1e-12)
+    assert 0.380876 < c5(best) < 0.3819
+
+
+def test_a_linear_program_moves_no_value_further_than_it_may() -> None:
+    start = cells(np.random.default_rng(5).uniform(0.2, 0.8, 30), 30)
+    start += 0.5 - start.mean()
+    move = erdos_tools._move(start, 0.03)
+    assert abs(move).max() <= 0.03 + 1e-9
+    assert move.sum() == pytest.approx(0.0, abs=1e-9)
+    assert c5(start + move) < c5(start)
+
+
+def test_improving_the_best_known_to_it_changes_nothing() -> None:
+    assert improve(np.array([0.5]), 0.1).tolist() == [0.5]
+    assert improve(np.full(8, 0.5), 0.0).tolist() == [0.5] * 8
+
+
+@pytest.mark.parametrize("n", [1, 7, 20, 100])
+def test_cells_keep_the_area_and_the_range(n: int) -> None:
+    h = np.random.default_rng(6).uniform(0.0, 1.0, 20)
+    split = cells(h, n)
+    assert len(split) == n
+    assert split.mean() == pytest.approx(h.mean(), abs=1e-12)
+    assert h.min() - 1e-12 <= split.min() <= split.max() <= h.max() + 1e-12
+
+
+def test_climbing_by_linear_programs_ends_within_its_tries() -> None:
+    calls = []
+    climb(np.full(300, 0.5), lambda h: (calls.append(1), improve(h, 0.1))[1])
+    assert len(calls) < 10
 
 
 def test_a_score_beyond_the_record_is_measured_exactly() -> None:

@@ -43,7 +43,7 @@ class Erdos(Problem):
     """Minimise C5(h) over step functions h on [0, 2]."""
 
     name = "erdos"
-    version = "1"
+    version = "2"
     title = "Erdős' minimum overlap problem"
     direction = "min"
     metric = "C5"

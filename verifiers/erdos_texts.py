@@ -27,7 +27,8 @@ gradient descent on a smoothed maximum, refining a coarse solution on more cells
 
 BRIEF = """\
 Erdos overlap: h is an array of values in [0, 1], scored by c5(h), lower is better.
-climb(h, change) keeps the random changes of h that lower it.
+climb(h, change) keeps the changes of h that lower it. improve(h, reach) lowers c5(h), no value
+moves by more than reach at once. cells(h, n) is h on n cells.
 """
 
 # The model completes the change and closes the block: about twenty tokens.
@@ -36,8 +37,8 @@ OPENING = """\
 def run():
     return climb(initial_h_values, lambda h:"""
 
-# What small models start from, beside the random h: an example of a change.
+# What small models start from, beside the random h: an example of a change, far from the best.
 EXAMPLE = """\
 def run():
-    return climb(initial_h_values, lambda h: h + np.random.normal(0, 0.1, len(h)))
+    return climb(initial_h_values, lambda h: improve(h + np.random.normal(0, 0.01, len(h)), 0.01))
 """
