@@ -147,6 +147,8 @@ def test_a_problem_file_that_fails_is_the_users_mistake(
         (errors.EurekaError("x"), 1),
         (errors.UsageError("x"), 2),
         (errors.PrerequisiteMissing("x"), 3),
+        (errors.ArchiveUnavailable("x"), 3),
+        (errors.ArchiveInterrupted("x"), 3),
         (errors.NoValidAttempt("x"), 4),
         (errors.RunOwned("x"), 5),
         (KeyboardInterrupt(), 130),
@@ -156,6 +158,38 @@ def test_a_problem_file_that_fails_is_the_users_mistake(
 )
 def test_every_ending_has_its_exit_code(error: BaseException, code: int) -> None:
     assert cli.ending(error)[0] == code
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs"],
+        ["show", "1"],
+        ["run", "erdos"],
+        ["resume"],
+        ["sql", "select 1"],
+        ["db", "upgrade"],
+    ],
+)
+def test_a_stopped_database_exits_with_3_in_one_line_and_a_fix(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EUREKA_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/x")
+    assert eureka(*arguments) == 3
+    told, fix = capsys.readouterr().err.splitlines()
+    assert told.startswith("eureka: the archive did not answer: ")
+    assert fix == "  fix: eureka doctor"
+
+
+def test_a_database_url_that_cannot_be_exits_with_2_and_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EUREKA_DATABASE_URL", "mysql://me:hunter2secret@127.0.0.1:1/x")
+    assert eureka("runs") == 2
+    told = capsys.readouterr().err
+    assert "EUREKA_DATABASE_URL" in told
+    assert "fix: export EUREKA_DATABASE_URL=postgresql://" in told
+    assert "hunter2secret" not in told
 
 
 def test_tracebacks_are_shown_only_when_asked_for(
