@@ -179,7 +179,7 @@ class TestFailing:
                 "create trigger full_disk before insert on archive.attempts"
                 " for each row execute function full_disk()"
             )
-        with pytest.raises(ArchiveUnavailable, match="disk is full: .*No space left") as found:
+        with pytest.raises(ArchiveUnavailable, match=r"disk is full: .*No space left") as found:
             archive.add_seeds(hold, [SeedRow(slot=0, value=0.0, program="p")])
         assert (found.value.exit_code, found.value.fix) == (3, FREE_SPACE)
         assert archive.query("select count(*) from archive.bodies", as_reader=False)[1] == [(0,)]
