@@ -103,6 +103,8 @@ def test_the_list_of_commands_says_what_each_commands_own_help_says() -> None:
         ["run", "erdos", "--steps", "many"],
         ["run", "erdos", "--dry-run", "--steps", "0"],
         ["run", "erdos", "--dry-run", "--set", "nonsense=1"],
+        ["run", "erdos", "--dry-run", "--set", "target=nan"],
+        ["run", "erdos", "--dry-run", "--minutes", "inf"],
         ["run", "erdos", "--dry-run", "--lr", "1e-4", "--set", "lr=1e-3"],
         ["run", "erdos", "--dry-run", "--config", "missing.toml"],
         ["run", "erdos", "--model", "./no-such-model.gguf"],
@@ -263,6 +265,16 @@ def test_a_construction_is_scored_from_a_file(
     known = {"holder", "score", "kind", "role", "mode", "source", "ahead"}
     assert known == set(report["records"][0])
     assert all(record["ahead"] < 0 for record in report["records"])
+
+
+def test_a_long_construction_is_scored_by_hand_without_asking_for_exactness(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.json").write_text(json.dumps([0.5] * 20_000))
+    assert eureka("verify", "erdos", "h.json", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["score"] == pytest.approx(0.5, abs=1e-12)
+    assert (report["mode"], report["exact"]) == ("verify", None)
 
 
 def test_an_invalid_construction_exits_with_1_and_the_reason(

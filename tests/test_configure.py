@@ -156,3 +156,10 @@ def test_a_database_url_that_cannot_be_is_refused_at_the_edge(url: str) -> None:
     with pytest.raises(UsageError, match="EUREKA_DATABASE_URL is ") as refused:
         surroundings({"EUREKA_DATABASE_URL": url})
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("setting", ["lr", "target", "minutes", "max_money", "budget_s"])
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+def test_a_setting_is_a_finite_number(setting: str, number: str) -> None:
+    with pytest.raises(UsageError, match=f": {setting} = .*finite"):
+        resolve("erdos", overrides={setting: number}, environ={})
