@@ -47,7 +47,7 @@ RUNS = View(
     {
         **OF_RUN,
         "problem_version": "Version of statement and verifier",
-        "state": f"{RUN_TRANSITIONS}. Shown as crashed: running without a lease",
+        "state": f"{RUN_TRANSITIONS}; crashed here: running without a lease",
         "message": "Why the run is in its state",
         "seed": "Random seed",
         "config": "Resolved configuration, every setting",
