@@ -93,7 +93,9 @@ def test_the_comments_of_the_states_name_every_state_and_its_transition(
             "select col_description(attrelid, attnum) from pg_attribute"
             " where attrelid = %s::regclass and attname = %s"
         )
-        ((comment,),) = archive.query(sql, params=[f"{schema_name}.{table}", name])[1]
+        ((comment,),) = archive.query(
+            sql, params=[f"{schema_name}.{table}", name], as_reader=False
+        )[1]
         assert "->" in comment
         assert [state for state in states if str(state) not in comment] == []
 
