@@ -162,6 +162,15 @@ def test_every_ending_has_its_exit_code(error: BaseException, code: int) -> None
     assert cli.ending(error)[0] == code
 
 
+@pytest.mark.parametrize("name", ["OperationalError", "DiskFull"])
+def test_what_postgres_client_says_is_one_line_with_code_3(name: str) -> None:
+    import psycopg.errors
+
+    code, message, fix = cli.ending(getattr(psycopg.errors, name)("it failed\n\tIs it full?\n"))
+    assert (code, message) == (3, "it failed Is it full?")
+    assert fix
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
