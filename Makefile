@@ -11,7 +11,7 @@ TORCH := 2.13.0
 FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
-.PHONY: run learn test check types fast long torture fuzz soak bench clean install install-dev
+.PHONY: venv run learn test check types fast long torture fuzz soak bench clean install install-dev
 run: install
 	$(BIN)/eureka run $(PROBLEM) $(ARGS)
 
@@ -38,9 +38,12 @@ long: install-dev
 torture: install-dev
 	$(BIN)/python -m tests.run_torture $(ARGS)
 
+# Each is run, also after one that missed its target; what needs a GPU says so in a line.
 bench: install
-	for script in tests/benchmarks/*.py; do \
-	$(BIN)/python -m tests.benchmarks.$$(basename $$script .py) || exit 1; done
+	@failed=; for script in tests/benchmarks/*.py; do \
+	name=$$(basename $$script .py); echo "== $$name"; \
+	$(BIN)/python -m tests.benchmarks.$$name || failed="$$failed $$name"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz 100000
@@ -56,7 +59,7 @@ clean:
 # A stamp holds the hash of what was installed from: the second time costs nothing and no network.
 # Without a GPU the CPU build of torch is wanted, smaller by gigabytes; not every index serves it.
 install: STAMP := $(VENV)/.installed
-install: $(BIN)/python
+install: venv
 	@want=$$(cat pyproject.toml constraints.txt | sha256sum); \
 	if [ "$$(cat $(STAMP) 2>/dev/null)" != "$$want" ]; then \
 	echo "installing into $(VENV): once, some minutes"; \
@@ -73,9 +76,16 @@ install-dev: install
 	> $(VENV)/dev.txt && $(PIP) install -q -c constraints.txt -r $(VENV)/dev.txt \
 	&& echo "$$want" > $(STAMP); fi
 
-$(BIN)/python:
-	@[ -n "$(PYTHON)" ] || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found;" \
-	"install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) \
-	else f"Python {v[0]}.{v[1]} is not supported; use 3.11, 3.12 or 3.13: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+# An environment that cannot run pip is half made (no ensurepip, an interrupt) and made again.
+venv:
+	@if $(PIP) --version >/dev/null 2>&1; then exit 0; fi; python='$(PYTHON)'; \
+	[ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found;" \
+	"install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	$$python -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) \
+	else f"Python {v[0]}.{v[1]} is not supported; use 3.11, 3.12 or 3.13: make PYTHON=python3.11")' \
+	|| exit 1; \
+	$$python -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "$$python has no ensurepip, so it cannot make an environment; on Debian and Ubuntu:" \
+	"apt-get install $$($$python -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" \
+	>&2; exit 1; }; \
+	rm -rf $(VENV) && $$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

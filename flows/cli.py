@@ -17,7 +17,7 @@ from types import FrameType
 from cyclopts import App, CycloptsError, Group
 
 from eurekaflow.flows.configure import debugging
-from eurekaflow.models.errors import EurekaError
+from eurekaflow.models.errors import FREE_SPACE, EurekaError
 from eurekaflow.models.masking import mask
 
 DISCOVER = Group("Discover", sort_key=1)
@@ -124,8 +124,10 @@ FOREIGN = {
     "ProblemUnusable": (2, "correct the problem file"),
     "SandboxUnavailable": (3, "eureka doctor"),
     "JudgeUnavailable": (3, "eureka doctor"),
-    "OperationalError": (3, "eureka db status"),
+    "DiskFull": (3, FREE_SPACE),
+    "OperationalError": (3, "eureka doctor"),
 }
+POSTGRES = {"DiskFull", "OperationalError"}  # libpq's reasons take several lines
 
 
 def ending(error: BaseException) -> tuple[int, str, str]:
@@ -139,13 +141,13 @@ def ending(error: BaseException) -> tuple[int, str, str]:
     if isinstance(error, CycloptsError):
         return 2, _one_line(error), "eureka --help, or eureka COMMAND --help"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return 3, f"the disk is full: {error}", "free some space, then: eureka resume"
+        return 3, f"the disk is full: {error}", FREE_SPACE
     if type(error).__name__ == "PrerequisiteAbsent":
         return 3, str(error), str(getattr(error, "fix", ""))
     for kind in type(error).__mro__:
         if kind.__name__ in FOREIGN:
             code, fix = FOREIGN[kind.__name__]
-            return code, str(error), fix
+            return code, _one_line(error) if kind.__name__ in POSTGRES else str(error), fix
     name = type(error).__name__
     return 1, f"{name}: {error}", "run it again with EUREKA_DEBUG=1 for the traceback"
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from eurekaflow.models.errors import UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # importing this file costs no pydantic
 
 CONFIG_FILE = "eureka.toml"
 UNBOUNDED_STEPS = 10_000  # `minutes` alone decides
+DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 MOST_THREADS, MOST_WORKERS = 16, 32
 
 
@@ -51,9 +53,40 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
     env = os.environ if environ is None else environ
     return Surroundings(
         home=_home(env),
-        database_url=env.get("EUREKA_DATABASE_URL") or None,
+        database_url=_database_url(env.get("EUREKA_DATABASE_URL", "")),
         prefect_api_url=env.get("PREFECT_API_URL") or None,
     )
+
+
+def _database_url(given: str) -> str | None:
+    """A database's URL in the form that libpq and SQLAlchemy both take; None where none is given.
+
+    Only what has to be said in words is checked here: whether a server answers is seen later.
+    """
+    if not given:
+        return None
+    scheme, _, rest = given.strip().partition("://")
+    url = f"postgresql://{rest}"
+    known = scheme in DATABASE_SCHEMES and rest
+    if fault := _fault_of_url(url) if known else "it is no URL of a Postgres database":
+        raise UsageError(
+            f"EUREKA_DATABASE_URL is {given!r}: {fault}",
+            "export EUREKA_DATABASE_URL=postgresql://USER@HOST:5432/DATABASE, or unset it",
+        )
+    return url
+
+
+def _fault_of_url(url: str) -> str:
+    """What is wrong with the URL of a Postgres database; empty when it can be tried."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
+
+    try:
+        _ = urlsplit(url).port
+        timeout_from_conninfo(conninfo_to_dict(url))
+    except (ValueError, psycopg.Error) as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _home(env: Mapping[str, str]) -> Path:

@@ -36,6 +36,17 @@ def existing_archive(here: Surroundings) -> Iterator[str]:
         yield url
 
 
+def require_server(here: Surroundings) -> None:
+    """Raise ArchiveUnavailable where a server of the user's own does not answer.
+
+    Asked before anything that takes minutes or starts another server.
+    """
+    if here.database_url is not None:
+        from eurekaflow.models.questions import ask
+
+        ask(here.database_url, "select 1")
+
+
 def require_archive(here: Surroundings) -> None:
     """Raise NoArchive where no run can have been: then no server is made and started for it."""
     if here.database_url is None:

@@ -116,10 +116,12 @@ def newest_unfinished(archive: Archive) -> RunRow:
 @contextlib.contextmanager
 def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
     """The archive's url, with the database and Prefect's server up while the block runs."""
+    from eurekaflow.flows.connection import require_server
     from eurekaflow.flows.services import open_services, prefect_environment
     from eurekaflow.models import schema
     from eurekaflow.tasks.session import Event
 
+    require_server(surroundings)
     api = surroundings.prefect_api_url
     with open_services(
         surroundings.home,

@@ -91,6 +91,7 @@ def run(
         Print the result as JSON on stdout.
     """
     from eurekaflow.flows.configure import resolve, surroundings
+    from eurekaflow.flows.connection import require_server
     from eurekaflow.flows.scoring import canonical
     from eurekaflow.flows.setting_sources import parse_assignments
 
@@ -115,6 +116,7 @@ def run(
     if dry_run:
         return print_configuration(resolved, surroundings(), as_json=json)
     here = surroundings()
+    require_server(here)
     prepare_model(resolved.config.model, here.home)
     from eurekaflow.flows import launch
 

@@ -77,10 +77,14 @@ def verify(
 
 
 def mode_of(problem: Problem, **asked: bool) -> str:
-    """The mode asked for, training by default. Raises UsageError for one it does not have."""
-    from eurekaflow.verifiers.problem import TRAINING
+    """The mode asked for; unasked, by hand or else as in training.
 
-    wanted = [name for name, given in asked.items() if given] or [TRAINING]
+    Raises UsageError for a mode that the problem does not have.
+    """
+    from eurekaflow.verifiers.problem import TRAINING, VERIFY
+
+    unasked = VERIFY if VERIFY in problem.modes else TRAINING
+    wanted = [name for name, given in asked.items() if given] or [unasked]
     if len(wanted) > 1:
         flags = " and ".join(f"--{name}" for name in wanted)
         raise UsageError(f"{flags} exclude each other", "give one of them")

@@ -23,7 +23,6 @@ from eurekaflow.models import arrays
 from eurekaflow.models.errors import ArchiveInterrupted, ArchiveUnavailable, FencedOut
 from eurekaflow.models.faultpoints import reach
 
-FIX = "eureka doctor"
 WRITING = 0x65757266 << 32  # plus the run: the advisory lock that its owner's transactions share
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
 # SQLSTATE classes and codes after which the same transaction may succeed: connection,
@@ -147,7 +146,7 @@ def _trouble(error: Exception) -> ArchiveUnavailable:
     state = getattr(cause, "sqlstate", None)
     passing = state.startswith(_PASSING) if state else not isinstance(error, TimeoutError)
     kind = ArchiveInterrupted if passing else ArchiveUnavailable
-    return kind(f"the archive did not answer: {str(cause).strip()}", FIX)
+    return kind.because(cause)
 
 
 def check_fence(connection: Connection, hold: Fence) -> None:

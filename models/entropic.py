@@ -8,20 +8,30 @@ whose policy gradient weights every log-prob gradient by w = exp(beta R) / E[exp
 baseline 1 the advantage is w - 1. Paper symbol -> name here: beta -> `beta`, delta -> `KL_TARGET`,
 q_beta -> the tilted distribution in `_tilt`, A -> `advantages`, lambda -> `coef`.
 
-Everything is float64 and pure numpy; `shape_kl` and `importance_loss` work on one flat batch of
-tokens. Sum reduction is part of the method: Adam's eps only matters relative to it.
+Everything is float64 and pure numpy; `shape_kl` and `importance_loss` work on the tokens of one
+batch, flat or sequence by sequence. Sum reduction is part of the method: Adam's eps only matters
+relative to it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from eurekaflow.models.token_batches import (
+    Advantage,
+    Flat,
+    Float64,
+    Nested,
+    Tokens,
+    flatten,
+    spread,
+)
+
 Estimator = Literal["entropic_adaptive", "entropic", "mean_baseline", "none"]
 
 KL_TARGET = math.log(2.0)  # delta
@@ -86,44 +96,64 @@ def constant(rewards: npt.ArrayLike) -> bool:
     return bool(np.all(r == r[0]))
 
 
+@overload
 def shape_kl(
-    sampled: npt.ArrayLike,
-    base: npt.ArrayLike,
-    mask: npt.ArrayLike,
-    advantage: npt.ArrayLike,
-    *,
-    coef: float,
-) -> Float64:
+    sampled: Flat, base: Tokens, mask: Tokens, advantage: Advantage, *, coef: float
+) -> Float64: ...
+@overload
+def shape_kl(
+    sampled: Nested, base: Tokens, mask: Tokens, advantage: Advantage, *, coef: float
+) -> list[Float64]: ...
+def shape_kl(
+    sampled: Tokens, base: Tokens, mask: Tokens, advantage: Advantage, *, coef: float
+) -> Float64 | list[Float64]:
     """Token advantages with the KL to the base model centred over the batch.
 
-    All arrays cover the same tokens of the whole batch, shape [T]: sampler and base log-probs, the
-    mask (1 = trained), and each token's attempt advantage. With d = (sampled - base) mask and its
-    mean over mask-1 tokens, the result is (advantage + coef (mean - d)) mask: forced tokens get 0,
-    and the shaping sums to zero over the batch.
+    `sampled` and `base` are log-probs, `mask` is 1 where a token is trained and 0 where not: what
+    stands there counts nowhere, NaN included. The fields cover the same tokens of the whole batch
+    in one of three forms: a flat array [T], an array [B, T] of B sequences, or B sequences of any
+    lengths. The result has the form of `sampled`. `advantage` holds one number a token or one a
+    sequence; for a flat batch, one a token or one for all.
+
+    With d = sampled - base and its mean over mask-1 tokens, the result is
+    (advantage + coef (mean - d)) mask: forced tokens get 0, and the shaping sums to zero over the
+    batch. Raises ValueError for other shapes and other masks.
     """
-    s, b, m, a = (np.asarray(x, dtype=np.float64) for x in (sampled, base, mask, advantage))
-    d = np.where(m > 0, s - b, 0.0)
-    return np.asarray((a + coef * (mean_log_ratio(s, b, m) - d)) * m)
+    (s, b, m), layout = flatten(sampled=sampled, base=base, mask=mask)
+    a, on = spread(advantage, layout), _trained(m)
+    d = s[on] - b[on]
+    shaped = np.zeros(s.size)
+    shaped[on] = a[on] + coef * (_mean(d) - d)
+    return layout.restore(shaped)
 
 
-def mean_log_ratio(sampled: npt.ArrayLike, base: npt.ArrayLike, mask: npt.ArrayLike) -> float:
+def mean_log_ratio(sampled: Tokens, base: Tokens, mask: Tokens) -> float:
     """Mean of sampled - base log-probs over mask-1 tokens: the reported `kl_policy_base`."""
-    s, b, m = (np.asarray(x, dtype=np.float64) for x in (sampled, base, mask))
-    count = float(m.sum())
-    return float(np.where(m > 0, s - b, 0.0).sum() / count) if count else 0.0
+    (s, b, m), _ = flatten(sampled=sampled, base=base, mask=mask)
+    on = _trained(m)
+    return _mean(s[on] - b[on])
 
 
-def importance_loss(
-    train: npt.ArrayLike, sampled: npt.ArrayLike, advantage: npt.ArrayLike, mask: npt.ArrayLike
-) -> float:
+def importance_loss(train: Tokens, sampled: Tokens, advantage: Advantage, mask: Tokens) -> float:
     """The loss: - sum over tokens of exp(train - sampled) advantage mask, unclipped.
 
-    Shapes [T]; `advantage` is per token. The ratio corrects the mismatch between sampler and
-    trainer only, since the data are on-policy.
+    Shapes as in `shape_kl`, whose result is the `advantage` here. The ratio corrects the mismatch
+    between sampler and trainer only, since the data are on-policy.
     """
-    t, s, a, m = (np.asarray(x, dtype=np.float64) for x in (train, sampled, advantage, mask))
-    ratio = np.exp(np.where(m > 0, t - s, 0.0))
-    return float(-(ratio * a * m).sum())
+    (t, s, m), layout = flatten(train=train, sampled=sampled, mask=mask)
+    a, on = spread(advantage, layout), _trained(m)
+    return float(-(np.exp(t[on] - s[on]) * a[on]).sum())
+
+
+def _trained(mask: Float64) -> npt.NDArray[np.bool_]:
+    on = mask == 1
+    if not (on | (mask == 0)).all():
+        raise ValueError("mask holds 1 (trained) and 0 only")
+    return np.asarray(on)
+
+
+def _mean(values: Float64) -> float:
+    return float(values.sum() / values.size) if values.size else 0.0
 
 
 def _group(rewards: npt.ArrayLike | Sequence[float]) -> Float64:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from eurekaflow.models.masking import mask
+
+DISK_FULL = "53100"  # SQLSTATE
+FREE_SPACE = "free some space, then: eureka resume"
 
 
 class EurekaError(Exception):
@@ -57,7 +62,17 @@ class FencedOut(EurekaError, RuntimeError):
 
 
 class ArchiveUnavailable(EurekaError, ConnectionError):
-    """The database cannot be reached or ended the connection."""
+    """The database cannot be reached, is full or ended the connection."""
+
+    exit_code = 3
+
+    @classmethod
+    def because(cls, cause: BaseException) -> Self:
+        """The error of Postgres' client in one line; a full disk is told apart."""
+        reason = " ".join(str(cause).split())
+        if getattr(cause, "sqlstate", None) == DISK_FULL:
+            return cls(f"the archive's disk is full: {reason}", FREE_SPACE)
+        return cls(f"the archive did not answer: {reason}", "eureka doctor")
 
 
 class ArchiveInterrupted(ArchiveUnavailable):

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from eurekaflow.models import fused_loss
 from eurekaflow.models.adapter import AdaptedLinear
-from eurekaflow.models.entropic import Float64
 from eurekaflow.models.policy import TrainedGroup, TrainedResponse, UpdateSettings
 from eurekaflow.models.prefix_attention import PackedPass, PromptPass
+from eurekaflow.models.token_batches import Float64
 
 
 @dataclass

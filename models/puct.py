@@ -48,9 +48,12 @@ def rank_prior(values: npt.ArrayLike) -> Float64:
 def exploitation(
     values: npt.ArrayLike, visits: npt.ArrayLike, best_child: npt.ArrayLike
 ) -> Float64:
-    """Q of every node, [n]: the best child's value once visited, its own value before."""
+    """Q of every node, [n]: the best child's value once visited, its own value before.
+
+    A best child of NaN or -inf is none.
+    """
     v, n, m = (np.asarray(x, dtype=np.float64) for x in (values, visits, best_child))
-    return np.where((n > 0) & ~np.isnan(m), m, v)
+    return np.where((n > 0) & (m > -np.inf), m, v)
 
 
 def puct_scores(
@@ -65,17 +68,29 @@ def puct_scores(
 ) -> Float64:
     """Scores of the eligible nodes, float64 [n], arrays in archive order.
 
-    `values` [n] finite, `visits` [n] >= 0, `best_child` [n] with NaN where no valid child exists,
-    `is_seed` [n] bool, `total` = T. Raises ValueError when a value is not finite.
+    `values` [n] finite, `visits` [n] >= 0, `best_child` [n] with NaN where no valid child exists
+    (-inf, the maximum of none, means the same), `is_seed` [n] bool, `total` = T >= 0. Raises
+    ValueError for anything else.
     """
-    v = np.asarray(values, dtype=np.float64)
-    n = np.asarray(visits, dtype=np.float64)
-    if not np.isfinite(v).all():
-        raise ValueError("every node needs a finite value")
-    q = exploitation(v, n, best_child)
+    v, n, m = (np.asarray(x, dtype=np.float64) for x in (values, visits, best_child))
+    _check(v, n, m, np.asarray(is_seed, dtype=bool), total)
+    q = exploitation(v, n, m)
     scale = value_scale(v, is_seed, over=scale_over)
     bonus = c * scale * rank_prior(v) * np.sqrt(1.0 + total) / (1.0 + n)
     return np.asarray(q + bonus)
+
+
+def _check(v: Float64, n: Float64, m: Float64, seed: npt.NDArray[np.bool_], total: float) -> None:
+    """Raise ValueError unless the arrays describe the same nodes with possible numbers."""
+    shapes = {x.shape for x in (v, n, m, seed)}
+    if len(shapes) > 1 or v.ndim != 1:
+        raise ValueError(f"one number a node is needed in each array, not shapes {shapes}")
+    if not np.isfinite(v).all():
+        raise ValueError("every node needs a finite value")
+    if not (np.isfinite(n) & (n >= 0)).all() or not 0 <= total < np.inf:
+        raise ValueError("visits and total are finite and not negative")
+    if np.isposinf(m).any():
+        raise ValueError("a best child has a finite value; NaN where there is none")
 
 
 def select_parents(
@@ -88,14 +103,17 @@ def select_parents(
 
     `ancestors[i]` holds the indices within the arrays of all of i's ancestors, the chain running
     through ineligible attempts too. Taking a node blocks itself, its ancestors and its
-    descendants. Asking for one parent needs no blocking.
+    descendants. Asking for one parent needs no blocking; for none or fewer, none comes back.
+    Raises ValueError unless all three have the same length.
     """
     s = np.asarray(scores, dtype=np.float64)
     v = np.asarray(values, dtype=np.float64)
+    if not s.shape == v.shape == (len(ancestors),):
+        raise ValueError(f"{s.shape} scores, {v.shape} values and {len(ancestors)} lineages")
     lineage = [frozenset(a) for a in ancestors]
     picked: list[int] = []
     for i in np.lexsort((np.arange(s.size), -v, -s)):
-        if len(picked) == k:
+        if len(picked) >= k:
             break
         if all(int(i) not in lineage[p] and p not in lineage[i] for p in picked):
             picked.append(int(i))
@@ -105,6 +123,7 @@ def select_parents(
 def greedy_parents(
     values: npt.ArrayLike,
     is_seed: npt.ArrayLike,
+    parents: npt.ArrayLike,
     k: int,
     *,
     epsilon: float,
@@ -113,14 +132,19 @@ def greedy_parents(
 ) -> list[int]:
     """Epsilon-greedy reuse: group i starts from the (i mod size)-th of the `keep` best nodes.
 
-    With probability `epsilon` a kept node is drawn uniformly instead. Seeds are used until a
-    valid attempt exists.
+    One child a direct parent is kept, its best; `parents` [n] names each node's (those of seeds
+    are not looked at). With probability `epsilon` a kept node is drawn uniformly instead. Seeds
+    are used until a valid attempt exists.
     """
     v = np.asarray(values, dtype=np.float64)
     seed = np.asarray(is_seed, dtype=bool)
     pool = np.flatnonzero(~seed) if (~seed).any() else np.flatnonzero(seed)
-    best = pool[np.argsort(-v[pool], kind="stable")][:keep]
+    best = pool[np.argsort(-v[pool], kind="stable")]
+    if not seed[pool].all():
+        _, first = np.unique(np.asarray(parents)[best], return_index=True)
+        best = best[np.sort(first)]
+    kept = best[:keep]
     return [
-        int(rng.choice(best)) if rng.random() < epsilon else int(best[i % best.size])
+        int(rng.choice(kept)) if rng.random() < epsilon else int(kept[i % kept.size])
         for i in range(k)
     ]

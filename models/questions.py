@@ -34,10 +34,7 @@ def ask(url: str, question: str, **values: object) -> tuple[list[str], list[tupl
             f"the archive is of another version: {error}", "eureka db upgrade"
         ) from error
     except psycopg.OperationalError as error:
-        reason = str(error).strip()
-        raise ArchiveUnavailable(
-            f"the archive did not answer: {reason}", "eureka doctor"
-        ) from error
+        raise ArchiveUnavailable.because(error) from error
 
 
 _RECORDS = """

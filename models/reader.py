@@ -20,7 +20,6 @@ from psycopg.conninfo import conninfo_to_dict
 from eurekaflow.models.errors import ArchiveUnavailable, UsageError
 
 READER = "eureka_reader"
-FIX = "eureka doctor"
 Params = Mapping[str, Any] | Sequence[Any] | None
 _GONE = ("08", "53", "57", "58")  # connection, resources, operator, system: not the statement
 _MEMBER = "select pg_has_role(oid, 'member') from pg_roles where rolname = %s"
@@ -62,7 +61,7 @@ def query(
         except psycopg.Error as error:
             gone = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
             if gone and (error.sqlstate or _GONE[0])[:2] in _GONE:
-                raise ArchiveUnavailable(_reason(error), FIX) from error
+                raise ArchiveUnavailable.because(error) from error
             raise UsageError(f"the query failed: {str(error).strip()}") from error
 
 
@@ -85,7 +84,7 @@ def session(
             yield connection
             connection.rollback()
     except psycopg.OperationalError as error:
-        raise ArchiveUnavailable(_reason(error), FIX) from error
+        raise ArchiveUnavailable.because(error) from error
 
 
 def _connect(url: str, own: bool, limits: str) -> psycopg.Connection[Any]:
@@ -106,7 +105,3 @@ def _take_role(connection: psycopg.Connection[Any]) -> None:
 
 def _over_socket(url: str) -> bool:
     return str(conninfo_to_dict(url).get("host", "")).startswith("/")
-
-
-def _reason(error: Exception) -> str:
-    return f"the archive did not answer: {str(error).strip()}"

@@ -177,6 +177,7 @@ class NodeTable:
     visits: npt.NDArray[np.float64]  # in the run's visit unit
     best_child: npt.NDArray[np.float64]  # NaN without a valid child
     is_seed: npt.NDArray[np.bool_]
+    parents: npt.NDArray[np.int64]  # direct ones, by id; -1 of a seed
     ancestors: tuple[tuple[int, ...], ...]  # indices into these arrays
     total: int  # T, in the run's visit unit
 

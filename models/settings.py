@@ -20,7 +20,9 @@ PresetName = Literal["small-cpu", "small-gpu", "paper"]
 class RunConfig(BaseModel):
     """Everything that decides a run, resolved once at the edge. Unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     problem: str = Field(description="canonical problem id, or the path of a problem file")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed of the run")

@@ -46,7 +46,8 @@ bodies = Table(
     CheckConstraint(
         "pruned_at is not null or (content is null) <> (numbers is null)", name="one_content"
     ),
-    comment="Large objects, each stored once: prompts, responses, programs, stdout, constructions",
+    comment="Large objects, each stored once: prompts, responses, programs, stdout, "
+    "constructions; compressed by Postgres: lz4 where the server has it, else pglz",
 )
 Index(
     "bodies_program_text",

@@ -54,6 +54,22 @@ class NightState(StrEnum):
     MISSED = "missed"  # add_missed: nothing was there to run it and its window had closed
 
 
+# The transitions in the words of the columns' comments.
+RUN_TRANSITIONS = (
+    "created (add_run) -> running (hold, from any state; without a lease its owner crashed) -> "
+    "paused (release: interrupted, saved), finished (the budget ended) or failed (an error that "
+    "no retry cured)"
+)
+STEP_TRANSITIONS = (
+    "planned -> sampled -> verified -> archived (settled into the tree) -> updated (new weights "
+    "are staged; left out where nothing is trained) -> committed; never backwards"
+)
+ATTEMPT_TRANSITIONS = (
+    "planned (reserved with its number) -> sampled (response stored) -> verified (verdict stored; "
+    "seeds start here) -> settled (counts in the tree); planned or sampled -> lost "
+    "(infrastructure gave it no verdict)"
+)
+
 STAGE_OF = {
     "plan": Stage.PLANNED,
     "sample": Stage.SAMPLED,

@@ -36,7 +36,15 @@ from eurekaflow.models.columns import (
     time,
     words,
 )
-from eurekaflow.models.states import OUTCOMES, AttemptState, RunState, Stage
+from eurekaflow.models.states import (
+    ATTEMPT_TRANSITIONS,
+    OUTCOMES,
+    RUN_TRANSITIONS,
+    STEP_TRANSITIONS,
+    AttemptState,
+    RunState,
+    Stage,
+)
 
 problems = Table(
     "problems",
@@ -73,7 +81,7 @@ runs = Table(
     document("fingerprint", "What bit equality depends on: wheels, CPU features, dtype, threads"),
     document("hardware", "Machine the run was started on"),
     column("flow_run_id", Text, nullable=True, comment="Prefect's flow run id"),
-    column("state", Text, server_default=text("'created'"), comment="State of the run"),
+    column("state", Text, server_default=text("'created'"), comment=RUN_TRANSITIONS),
     words("message", "Why the run is in its state, for people"),
     count("epoch", "Fence: rises with every owner; only the newest may write"),
     column("lease_owner", Text, nullable=True, comment="Who owns the run now"),
@@ -113,7 +121,7 @@ steps = Table(
     metadata,
     run(primary_key=True),
     column("step", Integer, primary_key=True, comment="Index of the step, from 0"),
-    column("stage", Text, comment="Stage reached"),
+    column("stage", Text, comment=STEP_TRANSITIONS),
     column("version_sampled", BigInteger, comment="Policy version that sampled"),
     column("version_produced", BigInteger, nullable=True, comment="Version after the step"),
     document("seconds", "Seconds per stage, queue and run times apart"),
@@ -188,7 +196,7 @@ attempts = Table(
         server_default=text("'{}'::bigint[]"),
         comment="All ancestors, root first",
     ),
-    column("state", Text, comment="State of the attempt"),
+    column("state", Text, comment=ATTEMPT_TRANSITIONS),
     column("outcome", Text, nullable=True, comment="Class of the verdict; seed for seeds"),
     number("value", "Metric with sign, higher is better; none when failed"),
     number("reward", "Number in the objective, 0 when failed; none without verdict"),

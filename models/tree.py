@@ -222,6 +222,7 @@ def _node_table(
         visits=np.array(rollouts if rollout else expansions, dtype=np.float64),
         best_child=np.array(best_child, dtype=np.float64),
         is_seed=np.array(is_seed, dtype=np.bool_),
+        parents=np.array([path[-1] if path else -1 for path in paths], dtype=np.int64),
         ancestors=tuple(tuple(place[a] for a in path if a in place) for path in paths),
         total=run.total_rollouts if rollout else run.total_expansions,
     )

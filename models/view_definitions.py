@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eurekaflow.models.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, STEP_TRANSITIONS
+
 
 @dataclass(frozen=True)
 class View:
@@ -45,7 +47,7 @@ RUNS = View(
     {
         **OF_RUN,
         "problem_version": "Version of statement and verifier",
-        "state": "created, running, crashed, paused, finished or failed",
+        "state": f"{RUN_TRANSITIONS}; crashed here: running without a lease",
         "message": "Why the run is in its state",
         "seed": "Random seed",
         "config": "Resolved configuration, every setting",
@@ -98,7 +100,7 @@ STEPS = View(
     {
         **OF_RUN,
         "step": "Index of the step, from 0",
-        "stage": "Stage reached: planned, sampled, verified, archived, updated or committed",
+        "stage": f"Stage reached: {STEP_TRANSITIONS}",
         "version_sampled": "Policy version that sampled",
         "version_produced": "Policy version after the step",
         "seconds": "Seconds by stage",
@@ -162,7 +164,7 @@ ATTEMPTS = View(
         "seq": "Archive sequence number: settles ties and order",
         "parent": "Parent attempt, none for seeds",
         "depth": "Number of ancestors",
-        "state": "planned, sampled, verified, settled or lost",
+        "state": ATTEMPT_TRANSITIONS,
         "outcome": "Class of the verdict; seed for seeds",
         "value": "Metric with sign, higher is better; none when failed",
         "score": "Metric as printed; none when failed",
@@ -197,7 +199,8 @@ ATTEMPTS = View(
 ATTEMPT_BODIES = View(
     "attempt_bodies",
     "The texts and the construction of every attempt, none where they were pruned; NUL and "
-    "invalid bytes read as \\u{hex}",
+    "invalid bytes read as \\u{hex}. Compressed by Postgres itself: lz4 where the server has it, "
+    "else pglz, as the embedded one",
     {
         **OF_RUN,
         **OF_SLOT,

@@ -131,7 +131,12 @@ def pick(
         return [int(seeds[i % seeds.size]) for i in range(config.groups if seeds.size else 0)]
     rng = np.random.default_rng([config.seed, GREEDY_STREAM, step])
     best = greedy_parents(
-        nodes.values[kept], nodes.is_seed[kept], config.groups, epsilon=config.epsilon, rng=rng
+        nodes.values[kept],
+        nodes.is_seed[kept],
+        nodes.parents[kept],
+        config.groups,
+        epsilon=config.epsilon,
+        rng=rng,
     )
     return [int(kept[i]) for i in best]
 

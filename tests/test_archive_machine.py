@@ -23,9 +23,9 @@ VALUES = st.one_of(st.none(), st.integers(-3, 3).map(float))
 SOME = st.lists(st.integers(0, 2 * SIZE - 1), max_size=2 * SIZE)
 RETENTION = st.fixed_dictionaries(
     {
-        "topk_children": st.integers(1, 2),
+        "topk_children": st.integers(0, 2),
         "archive_cap": st.integers(2, 6),
-        "retention_scope": st.sampled_from(["parent", "step"]),
+        "retention_scope": st.sampled_from(["parent", "expansion"]),
     }
 )
 STORED = """

@@ -103,6 +103,8 @@ def test_the_list_of_commands_says_what_each_commands_own_help_says() -> None:
         ["run", "erdos", "--steps", "many"],
         ["run", "erdos", "--dry-run", "--steps", "0"],
         ["run", "erdos", "--dry-run", "--set", "nonsense=1"],
+        ["run", "erdos", "--dry-run", "--set", "target=nan"],
+        ["run", "erdos", "--dry-run", "--minutes", "inf"],
         ["run", "erdos", "--dry-run", "--lr", "1e-4", "--set", "lr=1e-3"],
         ["run", "erdos", "--dry-run", "--config", "missing.toml"],
         ["run", "erdos", "--model", "./no-such-model.gguf"],
@@ -147,6 +149,8 @@ def test_a_problem_file_that_fails_is_the_users_mistake(
         (errors.EurekaError("x"), 1),
         (errors.UsageError("x"), 2),
         (errors.PrerequisiteMissing("x"), 3),
+        (errors.ArchiveUnavailable("x"), 3),
+        (errors.ArchiveInterrupted("x"), 3),
         (errors.NoValidAttempt("x"), 4),
         (errors.RunOwned("x"), 5),
         (KeyboardInterrupt(), 130),
@@ -156,6 +160,47 @@ def test_a_problem_file_that_fails_is_the_users_mistake(
 )
 def test_every_ending_has_its_exit_code(error: BaseException, code: int) -> None:
     assert cli.ending(error)[0] == code
+
+
+@pytest.mark.parametrize("name", ["OperationalError", "DiskFull"])
+def test_what_postgres_client_says_is_one_line_with_code_3(name: str) -> None:
+    import psycopg.errors
+
+    code, message, fix = cli.ending(getattr(psycopg.errors, name)("it failed\n\tIs it full?\n"))
+    assert (code, message) == (3, "it failed Is it full?")
+    assert fix
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs"],
+        ["show", "1"],
+        ["run", "erdos"],
+        ["resume"],
+        ["sql", "select 1"],
+        ["db", "upgrade"],
+    ],
+)
+def test_a_stopped_database_exits_with_3_in_one_line_and_a_fix(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EUREKA_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/x")
+    assert eureka(*arguments) == 3
+    told, fix = capsys.readouterr().err.splitlines()
+    assert told.startswith("eureka: the archive did not answer: ")
+    assert fix == "  fix: eureka doctor"
+
+
+def test_a_database_url_that_cannot_be_exits_with_2_and_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EUREKA_DATABASE_URL", "mysql://me:hunter2secret@127.0.0.1:1/x")
+    assert eureka("runs") == 2
+    told = capsys.readouterr().err
+    assert "EUREKA_DATABASE_URL" in told
+    assert "fix: export EUREKA_DATABASE_URL=postgresql://" in told
+    assert "hunter2secret" not in told
 
 
 def test_tracebacks_are_shown_only_when_asked_for(
@@ -229,6 +274,16 @@ def test_a_construction_is_scored_from_a_file(
     known = {"holder", "score", "kind", "role", "mode", "source", "ahead"}
     assert known == set(report["records"][0])
     assert all(record["ahead"] < 0 for record in report["records"])
+
+
+def test_a_long_construction_is_scored_by_hand_without_asking_for_exactness(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.json").write_text(json.dumps([0.5] * 20_000))
+    assert eureka("verify", "erdos", "h.json", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["score"] == pytest.approx(0.5, abs=1e-12)
+    assert (report["mode"], report["exact"]) == ("verify", None)
 
 
 def test_an_invalid_construction_exits_with_1_and_the_reason(

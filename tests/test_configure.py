@@ -130,3 +130,36 @@ def test_home_follows_eureka_home_then_xdg(tmp_path: Path) -> None:
 
 def test_an_empty_database_url_means_the_embedded_server() -> None:
     assert surroundings({"EUREKA_DATABASE_URL": ""}).database_url is None
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_way_to_write_a_postgres_url_is_the_same_url(scheme: str) -> None:
+    here = surroundings({"EUREKA_DATABASE_URL": f"{scheme}://me:p%40@/x?host=/run/own"})
+    assert here.database_url == "postgresql://me:p%40@/x?host=/run/own"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "garbage",
+        "mysql://x/y",
+        "host=/run dbname=x",
+        "postgresql://",
+        "postgresql://h:port/x",
+        "postgresql://[::1/x",
+        "postgresql://me:p%zz@h/x",
+        "postgresql://h/x?nonsense=1",
+        "postgresql://h/x?connect_timeout=soon",
+    ],
+)
+def test_a_database_url_that_cannot_be_is_refused_at_the_edge(url: str) -> None:
+    with pytest.raises(UsageError, match="EUREKA_DATABASE_URL is ") as refused:
+        surroundings({"EUREKA_DATABASE_URL": url})
+    assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("setting", ["lr", "target", "minutes", "max_money", "budget_s"])
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+def test_a_setting_is_a_finite_number(setting: str, number: str) -> None:
+    with pytest.raises(UsageError, match=f": {setting} = .*finite"):
+        resolve("erdos", overrides={setting: number}, environ={})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eurekaflow.models import schema
-from eurekaflow.models.archive import Archive, RunRow
+from eurekaflow.models.archive import Archive, AttemptRow, RunRow
 from eurekaflow.models.errors import RunOwned
 from eurekaflow.tasks import session
 from tests.scripted_run import STAGES, add_run, place, work
@@ -149,6 +149,21 @@ def test_every_arm_of_the_ablation_is_a_configuration(
     parents = {group.parent_id for group in archive.groups(run.id, 1)}
     seeds = {attempt.id for attempt in archive.attempts(run.id, -1)}
     assert (parents <= seeds) == (reuse == "fixed")
+
+
+def test_greedy_groups_start_from_the_best_child_of_each_parent(
+    archive: Archive, tmp_path: Path
+) -> None:
+    run = discover(archive, tmp_path, steps=3, groups=4, reuse="greedy", epsilon=0.0)
+    for step in (1, 2):
+        chosen = [group.parent_id for group in archive.groups(run.id, step)]
+        before = [row for at in range(step) for row in archive.attempts(run.id, at)]
+        best: dict[int | None, AttemptRow] = {}
+        for row in sorted(before, key=lambda r: (-(r.value or 0.0), r.seq)):
+            if row.value is not None and row.outcome == "valid":
+                best.setdefault(row.parent_id, row)
+        kept = [row.id for row in best.values()][:8]
+        assert chosen == [kept[i % len(kept)] for i in range(4)]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(

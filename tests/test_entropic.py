@@ -146,5 +146,79 @@ def test_the_kl_shaping_of_a_batch_sums_to_zero() -> None:
     assert (shaped - advantage * mask).sum() == pytest.approx(0, abs=1e-12)
 
 
+FIELDS = ("sampled", "base", "mask")
+NESTED = {name: [KL["A"][name], KL["B"][name]] for name in (*FIELDS, "train")}
+EACH = [KL["A"]["traj_adv"], KL["B"]["traj_adv"]]
+
+
+@pytest.mark.parametrize(
+    "advantage",
+    [EACH, np.array(EACH), [np.full(3, 0.5), [-0.8] * 4], [0.5, [-0.8] * 4]],
+)
+def test_a_batch_may_be_sequences_with_an_advantage_each_or_for_each_token(
+    advantage: Any,
+) -> None:
+    found = shape_kl(*(NESTED[name] for name in FIELDS), advantage, coef=KL["lambda_"])
+    assert isinstance(found, list)
+    assert [part.tolist() for part in found] == [close(part) for part in KL["token_adv_masked"]]
+    loss = importance_loss(NESTED["train"], NESTED["sampled"], found, NESTED["mask"])
+    assert loss == close(KL["loss_masked"])
+
+
+@pytest.mark.parametrize("advantage", [[0.5, -0.8], [[0.5] * 3, [-0.8] * 3]])
+@pytest.mark.parametrize("form", [np.array, list])
+def test_an_advantage_of_rows_is_the_rows_or_the_tokens(advantage: Any, form: Any) -> None:
+    rows = form([[-1.0, -0.5, -2.0], [-0.3, 0.0, -0.7]])
+    found = shape_kl(rows, rows, form([[1, 1, 1], [1, 0, 1]]), form(advantage), coef=0.1)
+    assert isinstance(found, type(rows))
+    assert np.array(found).tolist() == [[0.5] * 3, [-0.8, 0.0, -0.8]]
+
+
+def test_as_many_rows_as_tokens_are_still_rows() -> None:
+    square = np.zeros((2, 2))
+    found = shape_kl(square, square, np.ones((2, 2)), [1.0, 2.0], coef=0.1)
+    assert found.tolist() == [[1.0, 1.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("sampled", "mask", "advantage"),
+    [
+        ([0.0, 0.0], [1, 1], [1.0]),  # neither one for all nor one a token
+        (np.zeros((2, 3)), np.ones((2, 3)), [1.0, 2.0, 3.0]),
+        (np.zeros((2, 3)), np.ones((2, 3)), np.ones((2, 1))),
+        (np.zeros((2, 3)), np.ones(6), [1.0, 2.0]),
+        (np.zeros((2, 3)), np.ones((3, 2)), [1.0, 2.0]),
+        ([[0.0], [0.0, 0.0]], [[1, 1], [1]], [1.0, 2.0]),
+        (np.zeros((1, 2, 3)), np.ones((1, 2, 3)), [1.0]),
+        ([0.0, [0.0]], [1, [1]], [1.0, 1.0]),
+        ([0.0, 0.0], [1, 0.5], [1.0, 1.0]),
+    ],
+)
+def test_a_batch_that_could_mean_two_things_is_refused(
+    sampled: Any, mask: Any, advantage: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"sequences|mask|shapes"):
+        shape_kl(sampled, sampled, mask, advantage, coef=0.1)
+    with pytest.raises(ValueError, match=r"sequences|mask|shapes"):
+        importance_loss(sampled, sampled, advantage, mask)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.filterwarnings("error")
+def test_what_stands_under_mask_0_counts_nowhere(bad: float) -> None:
+    dirty, clean, mask = [-1.0, bad, -2.0], [-1.0, 0.0, -2.0], [1, 0, 1]
+    shaped = shape_kl(dirty, dirty, mask, [0.5, bad, 0.5], coef=0.1)
+    assert shaped.tolist() == [0.5, 0.0, 0.5]
+    assert importance_loss(dirty, dirty, [0.5, bad, 0.5], mask) == -1.0
+    assert mean_log_ratio(dirty, clean, mask) == 0.0
+
+
+def test_a_batch_of_no_tokens_is_worth_nothing() -> None:
+    empty = shape_kl([[], []], [[], []], [[], []], [1.0, 2.0], coef=0.1)
+    assert [part.size for part in empty] == [0, 0]
+    assert importance_loss([], [], [], []) == 0.0
+    assert shape_kl(np.zeros((2, 0)), np.zeros((2, 0)), np.zeros((2, 0)), 1.0, coef=1).size == 0
+
+
 def _parts(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else list(value)

@@ -16,7 +16,7 @@ from eurekaflow.verifiers import erdos_tools
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.erdos import Erdos, exact_c5, repair
 from eurekaflow.verifiers.erdos_tools import c5, cells, climb, improve
-from eurekaflow.verifiers.problem import InvalidAnswer, ProvenBoundBroken
+from eurekaflow.verifiers.problem import TRAINING, VERIFY, InvalidAnswer, ProvenBoundBroken
 
 ERDOS = Erdos()
 
@@ -135,6 +135,14 @@ def test_only_a_claim_may_have_more_than_a_thousand_cells() -> None:
     assert ERDOS.claim([0.5] * 20_000) == Fraction(1, 2)
     with pytest.raises(InvalidAnswer, match="20001"):
         ERDOS.claim([0.5] * 20_001)
+
+
+def test_by_hand_an_answer_may_be_as_long_as_a_claim() -> None:
+    assert ERDOS.measure([0.5] * 20_000, mode=VERIFY).value == pytest.approx(-0.5, abs=1e-12)
+    with pytest.raises(InvalidAnswer, match="20001"):
+        ERDOS.measure([0.5] * 20_001, mode=VERIFY)
+    with pytest.raises(InvalidAnswer, match="1001"):
+        ERDOS.measure([0.5] * 1001, mode=TRAINING)
 
 
 json_values = st.recursive(

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from eurekaflow.models.archive import Archive, CheckpointRow, Hold, RunRow, SeedRow, StoreCount
-from eurekaflow.models.errors import ArchiveUnavailable, FencedOut, RunOwned
+from eurekaflow.models.errors import FREE_SPACE, ArchiveUnavailable, FencedOut, RunOwned
 from tests.archives import planned_step, response, seeds, settle, state
 
 pytest_plugins = ("tests.archive_fixtures",)
@@ -179,8 +179,9 @@ class TestFailing:
                 "create trigger full_disk before insert on archive.attempts"
                 " for each row execute function full_disk()"
             )
-        with pytest.raises(ArchiveUnavailable, match="No space left"):
+        with pytest.raises(ArchiveUnavailable, match=r"disk is full: .*No space left") as found:
             archive.add_seeds(hold, [SeedRow(slot=0, value=0.0, program="p")])
+        assert (found.value.exit_code, found.value.fix) == (3, FREE_SPACE)
         assert archive.query("select count(*) from archive.bodies", as_reader=False)[1] == [(0,)]
 
     def test_threads_may_share_an_archive(self, archive: Archive, hold: Hold) -> None:

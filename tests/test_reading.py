@@ -127,7 +127,7 @@ def test_an_unreachable_server_is_told_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EUREKA_DATABASE_URL", "postgresql://127.0.0.1:9/none")
-    assert cli.main(["runs"]) == 1
+    assert cli.main(["runs"]) == 3
     told = capsys.readouterr().err
     assert "did not answer" in told
     assert "Traceback" not in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from eurekaflow.models import postgres, schema, side_tables, tables, views
 from eurekaflow.models.archive import Archive, Hold
 from eurekaflow.models.columns import metadata
 from eurekaflow.models.errors import SchemaMismatch, UsageError
-from eurekaflow.models.states import OUTCOMES
+from eurekaflow.models.states import OUTCOMES, AttemptState, RunState, Stage
 from eurekaflow.verifiers.problem import Outcome
 from tests.archives import expand, planned, seeds
 
@@ -77,6 +78,26 @@ def test_the_migrated_schema_is_the_one_the_tables_describe(archive: Archive) ->
     with create_engine(archive.url).connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "states"),
+    [("runs.state", RunState), ("steps.stage", Stage), ("attempts.state", AttemptState)],
+)
+def test_the_comments_of_the_states_name_every_state_and_its_transition(
+    archive: Archive, column: str, states: type[StrEnum]
+) -> None:
+    table, name = column.split(".")
+    for schema_name in ("archive", "public"):
+        sql = (
+            "select col_description(attrelid, attnum) from pg_attribute"
+            " where attrelid = %s::regclass and attname = %s"
+        )
+        ((comment,),) = archive.query(
+            sql, params=[f"{schema_name}.{table}", name], as_reader=False
+        )[1]
+        assert "->" in comment
+        assert [state for state in states if str(state) not in comment] == []
 
 
 def _ours(name: str | None, kind: str, _parents: Any) -> bool:

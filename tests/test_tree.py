@@ -121,6 +121,7 @@ def test_blocking_runs_through_ancestors_that_are_no_nodes(archive: Archive, hol
     ids = table.ids.tolist()
     assert middle not in ids
     assert [ids[i] for i in table.ancestors[ids.index(leaf)]] == [seed]
+    assert table.parents[ids.index(leaf)] == middle
 
 
 def test_a_lost_attempt_counts_for_its_group_only(archive: Archive) -> None:

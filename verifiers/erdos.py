@@ -24,6 +24,9 @@ from eurekaflow.verifiers.answers import number, numbers, whole
 from eurekaflow.verifiers.erdos_tools import c5
 from eurekaflow.verifiers.kronecker import correlation, to_integers
 from eurekaflow.verifiers.problem import (
+    EXACT,
+    TRAINING,
+    VERIFY,
     Construction,
     InvalidAnswer,
     Judgement,
@@ -47,6 +50,7 @@ class Erdos(Problem):
     title = "Erdős' minimum overlap problem"
     direction = "min"
     metric = "C5"
+    modes = (TRAINING, EXACT, VERIFY)
     entry_point = "run"
     construction_name = "initial_h_values"
     target = 0.3808
@@ -114,7 +118,10 @@ class Erdos(Problem):
         return 1.0 / (1e-8 - value)
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
-        longest = LONGEST_CLAIM if exact else LONGEST_IN_TRAINING
+        return self.measure(answer, mode=EXACT if exact else TRAINING)
+
+    def measure(self, answer: object, *, mode: str) -> Judgement:
+        longest, exact = LONGEST_IN_TRAINING if mode == TRAINING else LONGEST_CLAIM, mode == EXACT
         heights, claimed = _read(answer, longest)
         numerators, denominator = repair(heights)
         construction = np.array([p / denominator for p in numerators])

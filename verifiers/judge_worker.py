@@ -31,6 +31,7 @@ from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import (
     EXACT,
     TRAINING,
+    VERIFY,
     InvalidAnswer,
     Judgement,
     Outcome,
@@ -153,7 +154,7 @@ def _measured(problem: Problem, answer: object, mode: str) -> tuple[Judgement, s
     """The judgement and its mode; what beats the record is measured exactly at once."""
     judgement, record = problem.measure(answer, mode=mode), problem.record()
     beyond = record is not None and judgement.value > problem.value(record.score)
-    if mode != TRAINING or not beyond or EXACT not in problem.modes:
+    if mode not in (TRAINING, VERIFY) or not beyond or EXACT not in problem.modes:
         return judgement, mode
     return problem.measure(answer, mode=EXACT), EXACT
 

@@ -120,6 +120,7 @@ class Remeasurement:
     message: str = ""
 
 
+VERIFY = "verify"  # by hand: as in training, with answers as long as a claim's
 TRAINING = "training"  # the mode of a run: fast, and precise enough to search with
 EXACT = "exact"  # rational arithmetic
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -24,6 +25,7 @@ def measure(arguments: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     """Print one line per command."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
     for arguments in COMMANDS:
         wall, cpu = map(min, zip(*(measure(arguments) for _ in range(5)), strict=True))

@@ -32,6 +32,11 @@ from eurekaflow.models.weights import resolve_model
 
 def main() -> None:
     a = _arguments()
+    if not torch.cuda.is_available():
+        print("nothing to measure: torch sees no NVIDIA GPU")
+        return
+    if a.folder is None:
+        a.folder = resolve_model("bundled", surroundings().home / "models")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     copy, flops = ceilings()
     print(f"copy {copy / 1e12:.2f} TB/s, bf16 matmul {flops / 1e12:.0f} TFLOP/s")
@@ -247,14 +252,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--their-tokens", type=int, default=48, help="scaled up to --tokens")
     parser.add_argument("--their-rows", type=int, default=64, help="of the update, scaled up")
-    arguments = parser.parse_args()
-    if arguments.folder is None:
-        arguments.folder = resolve_model("bundled", surroundings().home / "models")
-    return arguments
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    if torch.cuda.is_available():
-        main()
-    else:
-        print("no NVIDIA GPU: nothing to measure")
+    main()

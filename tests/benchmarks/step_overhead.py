@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 
 from eurekaflow.flows.configure import surroundings
-from eurekaflow.flows.services import open_services
+from eurekaflow.flows.connection import open_archive
+from eurekaflow.models import schema
 from eurekaflow.models.archive import Archive
 
 QUESTION = """
@@ -29,10 +30,11 @@ QUESTION = """
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    here = surroundings()
-    with open_services(here.home, database_url=here.database_url) as services:
-        archive = Archive(services.database_url)
-        _, rows = archive.query(QUESTION, params=(parser.parse_args().runs,), as_reader=False)
+    wanted = parser.parse_args()
+    with open_archive(surroundings()) as url:
+        schema.bootstrap(url)  # the archive may have no run yet, or not exist
+        archive = Archive(url)
+        _, rows = archive.query(QUESTION, params=(wanted.runs,), as_reader=False)
         archive.close()
     print(f"{'run':>9} {'problem':>20} {'steps':>6} {'wall s':>8} {'outside':>8}")
     for run, problem, steps, wall, work in rows:
