@@ -18,8 +18,9 @@ run: install
 learn: install
 	$(BIN)/eureka run $(PROBLEM) --steps 15 $(ARGS)
 
+# Two files at a time: much of the time is waiting, for servers and for clocks.
 test: install-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: install-dev
 	$(BIN)/ruff check $(FOLDERS) tests
