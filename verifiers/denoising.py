@@ -13,6 +13,7 @@ to them.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -105,14 +106,16 @@ class Denoising(Problem):
         """Load, split and measure the references before an answer's time starts."""
         _ = self.benchmark.none, self.benchmark.perfect, self.benchmark.null
 
-    def record(self) -> Record | None:
-        """Published scores are of other data, unless a file of the user's is that data."""
-        if "h5ad" not in self.options:
-            return None
+    def comparable(self, *, mode: str) -> Sequence[Record]:
+        """Published scores are of other data, unless a file of the user's is that data.
+
+        The training value is no score of theirs.
+        """
+        if "h5ad" not in self.options or mode == TRAINING:
+            return ()
         found = official_name(self.benchmark, self.split_seed)
         wanted = {"pbmc": "PBMC", "tabula": "Tabula Muris Senis lung"}.get(found)
-        known = [r for r in self.records if wanted and r.holder.endswith(wanted)]
-        return max(known, key=lambda record: record.score, default=None)
+        return [r for r in self.records if wanted and r.holder.endswith(wanted)]
 
     def statement(self, *, brief: bool = False) -> str:
         return texts.BRIEF if brief else texts.FULL.format(target=self.data.target_sum)
@@ -201,14 +204,17 @@ class Denoising(Problem):
         """The specs of the held-out material."""
         from urllib.parse import urlencode
 
+        others = [{"data": "simulated"}]
         if "held_out" in self.options:
             kept = {k: v for k, v in self.options.items() if k == "layer"}
-            other = {"h5ad": self.options["held_out"], **kept}
-        else:
-            other = {"data": "simulated"}
+            files = self.options["held_out"].split(os.pathsep)
+            others = [{"h5ad": file, **kept} for file in files]
         same = {k: v for k, v in self.options.items() if k != "held_out"}
-        split = {"split": str(HELD_OUT_SPLIT)}
-        return [f"{self.name}?{urlencode({**chosen, **split})}" for chosen in (same, other)]
+        other_split = HELD_OUT_SPLIT if self.split_seed != HELD_OUT_SPLIT else TRAINING_SPLIT
+        return [
+            f"{self.name}?{urlencode({**chosen, 'split': str(seed)})}"
+            for chosen, seed in [(same, other_split), *((o, HELD_OUT_SPLIT) for o in others)]
+        ]
 
     def _measured_on(
         self, spec: str, program: str, mode: str, sandbox: Sandbox, judge: Judge

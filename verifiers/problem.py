@@ -118,6 +118,7 @@ class Remeasurement:
     mode: str  # what it was measured on, such as "held-out" or "strict"
     value: float
     message: str = ""
+    score: float | None = None  # where it is on another scale than the problem's own
 
 
 TRAINING = "training"  # the mode of a run: fast, and precise enough to search with
@@ -138,7 +139,7 @@ class Problem:
     returns: ClassVar[Literal["json", "array"]] = "json"  # array: one real matrix, raw float64
     service: ClassVar[Literal["", "postgres"]] = ""  # a server that `judge` needs, see `attach`
     construction_name: ClassVar[str] = ""  # variable that holds the parent's construction
-    target: ClassVar[float | None] = None  # a score slightly better than the record
+    target: float | None = None  # a score slightly better than the record
     records: ClassVar[tuple[Record, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = (TRAINING, EXACT)  # of `measure`
     claim_mode: ClassVar[str] = EXACT  # the mode that a reported result rests on
@@ -277,7 +278,17 @@ class Problem:
         """Constructions by name as one SVG, for reports; "" where there is nothing to draw."""
         return ""
 
+    def comparable(self, *, mode: str) -> Sequence[Record]:
+        """The records that a score measured here, in this mode, may be compared with."""
+        return self.records
+
     def record(self) -> Record | None:
-        """The best confirmed published record."""
-        confirmed = [r for r in self.records if r.kind != "claim" and math.isfinite(r.score)]
-        return max(confirmed, key=lambda r: self.value(r.score), default=None)
+        """The best confirmed published record that this problem's claims are compared with."""
+        return best_of(self.comparable(mode=self.claim_mode), direction=self.direction)
+
+
+def best_of(records: Sequence[Record], *, direction: str) -> Record | None:
+    """The best of the confirmed records."""
+    sign = -1 if direction == "min" else 1
+    confirmed = [r for r in records if r.kind != "claim" and math.isfinite(r.score)]
+    return max(confirmed, key=lambda r: sign * r.score, default=None)
