@@ -121,6 +121,7 @@ class Remeasurement:
     score: float | None = None  # where it is on another scale than the problem's own
 
 
+JUDGE_BYTES = 4 << 30
 TRAINING = "training"  # the mode of a run: fast, and precise enough to search with
 EXACT = "exact"  # rational arithmetic
 
@@ -146,7 +147,7 @@ class Problem:
     finalists: ClassVar[int] = 1  # best attempts that the final selection measures again
     redraws: ClassVar[bool] = False  # seeds are drawn anew whenever one is chosen as parent
     told_budget: ClassVar[bool] = True  # candidates are told how many seconds they have
-    verification_s: ClassVar[float] = 30.0  # seconds after which `judge` is given up
+    verification_s: float = 30.0  # seconds after which `judge` is given up
     # foreign: the evaluator is somebody else's and shares the sandbox, so nothing can be claimed
     trust: ClassVar[Literal["verified", "foreign"]] = "verified"
 
@@ -218,6 +219,10 @@ class Problem:
     def limits(self, *, budget_s: float) -> Limits:
         """The sandbox's limits for a candidate that was told `budget_s` seconds."""
         return Limits(wall_s=1.1 * budget_s + 2.0, cpu_s=1.1 * budget_s + 2.0)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that a candidate needs at least, and that verification may use."""
+        return 0, JUDGE_BYTES
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         """Recompute the score of a parsed JSON answer, or of text for data answers.
