@@ -147,6 +147,7 @@ class Problem:
     finalists: ClassVar[int] = 1  # best attempts that the final selection measures again
     redraws: ClassVar[bool] = False  # seeds are drawn anew whenever one is chosen as parent
     told_budget: ClassVar[bool] = True  # candidates are told how many seconds they have
+    noise: ClassVar[float] = 0.0  # declared scatter of values, as a part of them: timed answers
     verification_s: float = 30.0  # seconds after which `judge` is given up
     # foreign: the evaluator is somebody else's and shares the sandbox, so nothing can be claimed
     trust: ClassVar[Literal["verified", "foreign"]] = "verified"
@@ -192,7 +193,7 @@ class Problem:
         )
 
     def cases(self) -> Sequence[int]:
-        """Seeds of the inputs that a program is tried on (`contest_trial`); none: no input."""
+        """Seeds of the inputs that a program is tried on; none: no input."""
         return ()
 
     def with_cases(self, count: int) -> Self:
