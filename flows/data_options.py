@@ -35,7 +35,7 @@ class DataOptions:
     """Official data set that the file should be: pancreas, pbmc or tabula."""
     split: int | None = None
     """denoising: seed of the split into train and test, 42 by default; 0 is the official one."""
-    held_out: list[Path] | None = None
+    held_out: Annotated[list[Path] | None, Parameter(negative="")] = None
     """Another .h5ad file, for the final selection only; repeatable."""
 
 
