@@ -199,6 +199,7 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
             returned = Execution(cause=Cause.RETURNED, result=data)
             verdict = judge.verdict(spec, returned, mode=mode)
     else:  # a matrix, a kernel's time, a contest's score: not kept, so the program runs anew
+        problem.require()
         program = archive.program(attempt.id) or ""
         file = Path(f"attempt-{attempt.id}")
         verdict = judged(

@@ -85,6 +85,7 @@ def test_a_score_on_published_cells_is_compared_with_theirs_outside_training(
     best = problem.record()
     assert isinstance(best, Record)
     assert best.score == 0.71
+    assert problem.record(mode="training") is None  # a run's own values are no such scores
 
 
 def test_the_official_mode_of_denoising_is_that_of_split_0() -> None:

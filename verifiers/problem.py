@@ -288,9 +288,9 @@ class Problem:
         """The records that a score measured here, in this mode, may be compared with."""
         return self.records
 
-    def record(self) -> Record | None:
-        """The best confirmed published record that this problem's claims are compared with."""
-        return best_of(self.comparable(mode=self.claim_mode), direction=self.direction)
+    def record(self, *, mode: str = "") -> Record | None:
+        """The best confirmed record that values of a mode, else claims, are compared with."""
+        return best_of(self.comparable(mode=mode or self.claim_mode), direction=self.direction)
 
 
 def best_of(records: Sequence[Record], *, direction: str) -> Record | None:
