@@ -49,6 +49,7 @@ bench: install
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz 100000
 	$(BIN)/python -m tests.fuzz_cells 100000
+	$(BIN)/python -m tests.fuzz_contests 100000
 
 soak: install-dev
 	$(BIN)/python -m tests.soak $(ARGS)

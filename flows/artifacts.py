@@ -19,6 +19,7 @@ from eurekaflow.flows import report
 from eurekaflow.models.overview import StepSummary
 from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Session
+from eurekaflow.verifiers.problem import TRAINING
 
 _progress: dict[str, UUID] = {}  # run -> its progress artifact in this flow run
 
@@ -74,7 +75,7 @@ def done(s: Session, step: int) -> float:
 
 def in_scores(s: Session, summary: StepSummary) -> dict[str, Any]:
     """A step's numbers as people read them: scores instead of values, the gap to the record."""
-    record = s.problem.record()
+    record = s.problem.record(mode=TRAINING)
     best = summary.best_so_far
     gap = None if best is None or record is None else s.problem.value(record.score) - best
     return {

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from eurekaflow.models.archive import Archive
     from eurekaflow.models.rows import AttemptRow
     from eurekaflow.verifiers.problem import Problem, Remeasurement, Verdict
-    from eurekaflow.verifiers.sandbox import Execution
 
 CHECKABLE = ("erdos", "ac1", "ac2", "circle-packing-26", "circle-packing-32")
 READ_ME = """\
@@ -36,7 +35,7 @@ def export_claim(run: str, folder: Path) -> dict[str, Any]:
     Raises UsageError for a run without a valid attempt, a problem without an exact construction,
     or an answer that does not stand the exact verification.
     """
-    from eurekaflow.flows.scoring import printed
+    from eurekaflow.flows.verdict_report import printed
 
     with _finalists(run, count=1) as (archive, problem, attempts):
         attempt = attempts[0]
@@ -73,8 +72,17 @@ def _submission(
     from eurekaflow.verifiers.contest import Contest
 
     assert isinstance(problem, Contest)
+    assert attempt.value is not None
     _fill(folder, {"submission.cpp": problem.standalone(program)})
-    return {"problem": problem.name, "attempt": attempt.id, "file": "submission.cpp"}
+    return {
+        "problem": problem.name,
+        "attempt": attempt.id,
+        "file": "submission.cpp",
+        "value": attempt.value,
+        "score": problem.score(attempt.value),
+        "metric": f"sum over {problem.described_cases}",
+        "cases": len(problem.cases()),
+    }
 
 
 def _write(folder: Path, problem: Problem, answer: object, content: dict[str, Any]) -> None:
@@ -118,6 +126,7 @@ def final(run: str) -> list[dict[str, Any]]:
             results = _held_out(archive, problem, attempt)
             for result in results or ():
                 row = _row(problem, attempt, result.mode, result.value, result.message, "")
+                row |= {} if result.score is None else {"score": result.score}
                 written.append(_store(archive, attempt, row))
             if results == []:
                 verdict = _measured(archive, problem, attempt)
@@ -161,7 +170,7 @@ def _finalists(
         archive = Archive(url)
         try:
             row = archive.run(run)
-            problem = find(row.config["problem"])
+            problem = find(row.config["problem"]).with_cases(row.config["cases"])
             if problem.trust == "foreign":
                 raise UsageError(
                     f"{problem.name} is scored by a foreign evaluator, on whose word nothing can "
@@ -179,15 +188,23 @@ def _finalists(
 def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdict:
     """The stored answer judged in the claim mode. Raises UsageError if it does not hold."""
     from eurekaflow.flows.judging import judging
+    from eurekaflow.flows.scoring import judged
+    from eurekaflow.verifiers.sandbox import Cause, Execution
 
-    spec = archive.run(attempt.run_id).config["problem"]
-    with judging(problem) as judge:
-        if problem.answer in ("text", "json"):
-            program = archive.program(attempt.id) or ""
-            verdict = judge.verdict_of_text(spec, program, mode=problem.claim_mode)
-        else:
-            execution = _returned(archive, problem, attempt)
-            verdict = judge.verdict(spec, execution, mode=problem.claim_mode)
+    config, mode = archive.run(attempt.run_id).config, problem.claim_mode
+    spec, construction = config["problem"], archive.construction(attempt.id)
+    if construction is not None and problem.answer == "python":
+        data = json_format.dumps(problem.answer_of(construction)).encode()
+        with judging(problem) as judge:
+            returned = Execution(cause=Cause.RETURNED, result=data)
+            verdict = judge.verdict(spec, returned, mode=mode)
+    else:  # a matrix, a kernel's time, a contest's score: not kept, so the program runs anew
+        problem.require()
+        program = archive.program(attempt.id) or ""
+        file = Path(f"attempt-{attempt.id}")
+        verdict = judged(
+            problem, spec, file, program, mode=mode, budget=config["budget_s"], seed=0
+        )
     if verdict.value is None:
         raise UsageError(
             f"attempt {attempt.id} does not stand {problem.claim_mode} verification: "
@@ -197,31 +214,11 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
     return verdict
 
 
-def _returned(archive: Archive, problem: Problem, attempt: AttemptRow) -> Execution:
-    """The stored construction as an answer; a matrix, which is not kept, comes from a new run."""
-    from eurekaflow.flows.scoring import executed
-    from eurekaflow.verifiers.sandbox import Cause, Execution
-
-    construction = archive.construction(attempt.id)
-    if construction is not None:
-        data = json_format.dumps(problem.answer_of(construction)).encode()
-        return Execution(cause=Cause.RETURNED, result=data)
-    if problem.returns == "array":
-        budget_s = archive.run(attempt.run_id).config["budget_s"]
-        program = archive.program(attempt.id) or ""
-        found: Execution = executed(problem, program, budget=budget_s, seed=0)
-        return found
-    raise UsageError(
-        f"attempt {attempt.id} of {problem.name} has no construction to measure again",
-        "eureka best RUN --out FILE, then eureka verify",
-    )
-
-
 def _record(
     archive: Archive, problem: Problem, attempt: AttemptRow, verdict: Verdict
 ) -> dict[str, Any]:
     assert verdict.value is not None
-    message = _standing(problem, verdict)
+    message = _standing(problem, verdict) or verdict.message
     row = _row(problem, attempt, verdict.mode, verdict.value, message, verdict.exact)
     return _store(archive, attempt, row)
 

@@ -20,6 +20,7 @@ from eurekaflow.flows.prefect_faults import is_cancelled, revive
 from eurekaflow.models.overview import StepSummary
 from eurekaflow.models.spending import Spent
 from eurekaflow.tasks.session import Ending, Session
+from eurekaflow.verifiers.problem import TRAINING
 
 ASK_PREFECT_S = 2.0  # between two looks at the flow run: each costs the server some 40 ms
 COLLAPSED_STEPS = 3  # a single bad step is chance
@@ -146,7 +147,7 @@ def reached(s: Session, step: int) -> Ending | None:
     best = s.archive.step_summary(s.run.id, step - 1).best_so_far
     if best is None:
         return None
-    score, record = s.problem.score(best), s.problem.record()
+    score, record = s.problem.score(best), s.problem.record(mode=TRAINING)
     if s.config.target is not None and best >= s.problem.value(s.config.target):
         return Ending(rule="target", message=f"{score:.10g} meets the target {s.config.target:g}")
     if s.config.stop_on_record and record and best > s.problem.value(record.score):

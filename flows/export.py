@@ -85,7 +85,9 @@ def _claim(ref: str, folder: Path, *, json: bool) -> int:
     if json:
         print_json(content)
     check = folder / "check.py"
-    how = f"; check it: python -I -S {check}" if check.exists() else f"/{content['file']}"
+    how = f"; check it: python -I -S {check}"
+    if "cases" in content:
+        how = f"/{content['file']}: {content['metric']} {content['score']:.10g}"
     print(f"wrote {folder}{how}", file=sys.stderr)
     return 0
 

@@ -17,7 +17,8 @@ def judging(problem: Problem, workers: int = 1) -> Iterator[Judge]:
     from eurekaflow.verifiers.judge import Judge
 
     if not problem.service:
-        with Judge(workers, wall_s=problem.verification_s) as judge:
+        _, memory = problem.memory()
+        with Judge(workers, wall_s=problem.verification_s, memory_bytes=memory) as judge:
             yield judge
         return
     from eurekaflow.flows.configure import surroundings

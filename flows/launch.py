@@ -223,8 +223,10 @@ def promises(
 
 def summary(s: Session, *, state: RunState) -> Summary:
     """How the run stands. Raises NoValidAttempt."""
+    from eurekaflow.verifiers.problem import TRAINING
+
     totals = s.archive.totals(s.run.id)
-    record = s.problem.record()
+    record = s.problem.record(mode=TRAINING)
     if totals.best is None and state is RunState.FINISHED:
         raise NoValidAttempt(
             f"run {s.run.uuid} ended after {totals.steps} steps without one valid attempt",

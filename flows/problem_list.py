@@ -40,8 +40,10 @@ def problems(*, json: Json = False) -> int:
 
 def described(name: str) -> dict[str, Any]:
     """A problem for listing."""
+    from eurekaflow.verifiers.problem import best_of
+
     problem = find(name)
-    record = problem.record()
+    record = best_of(problem.records, direction=problem.direction)
     return {
         "name": problem.name,
         "aliases": list(problem.aliases),

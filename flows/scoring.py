@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eurekaflow.flows.data_options import Data, with_data
+from eurekaflow.flows.data_options import Data, DataOptions, with_data
 from eurekaflow.flows.options import Flag, Json
-from eurekaflow.flows.trust import told
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
-    from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.problem import Problem, Verdict
 
 LARGEST_FILE = 64 << 20  # bytes read of a program or a construction
@@ -28,7 +25,8 @@ def verify(
     official: Flag = False,
     budget: float = 10.0,
     seed: int = 0,
-    cases: int = 150,
+    cases: int | None = None,
+    picture: Path | None = None,
     data: Data = None,
     json: Json = False,
 ) -> int:
@@ -44,36 +42,74 @@ def verify(
         A program, run in the sandbox; or a .json file with the answer itself: a list of numbers
         for erdos, ac1 and ac2, rows of [x, y, r] for packings.
     exact
-        Recompute the score in rational arithmetic, where the problem has it.
+        Recompute the score in rational arithmetic, where the problem has it. A contest's judge
+        counts in whole numbers, so its score is exact without it too.
     strict
         Measure as claims are, where the published score can be tricked.
     official
-        Measure as the field or the contest does.
+        Measure as the field or the contest does: ahc039 on its 150 official seeds (those of
+        ahc058 are not public), denoising by the published formula on split 0.
     budget
         Seconds the program is told it has.
     seed
         Random seed of the program and of the start it is given.
     cases
-        Contests: how many of the 150 local inputs the program is tried on.
+        Contests: on how many of the local inputs, or of the official ones with --official, the
+        program is tried; 1 to 150, all 150 by default.
+    picture
+        Draw the answer into this .svg file: the construction, or the net of ahc039 in the first
+        case.
     json
         Print the verdict as JSON on stdout.
     """
-    if cases < 1:
-        raise UsageError(f"--cases is {cases}", "give a number from 1 to 150")
-    problem = with_data(problem, data)
-    found = find(problem).with_cases(cases)
+    found, spec, mode = asked(problem, data, cases, exact=exact, strict=strict, official=official)
+    try:
+        text = read(file)
+    except UsageError as error:
+        if json:
+            print_verdict(found, refused(error.message), mode=mode, json=True)
+        raise
+    except ValueError as reason:
+        verdict = refused(str(reason))
+    else:
+        verdict = judged(found, spec, file, text, mode=mode, budget=budget, seed=seed)
+        if picture is not None:
+            drawn(found, file, text, verdict, picture)
+    print_verdict(found, verdict, mode=mode, json=json)
+    return 0 if verdict.value is not None else 1
+
+
+def asked(
+    problem: str, data: DataOptions | None, cases: int | None, **modes: bool
+) -> tuple[Problem, str, str]:
+    """The problem on its data or cases, its spec for the judge, and the mode."""
+    from eurekaflow.flows.contest_runs import on_cases
+
+    spec = with_data(problem, data, official=modes["official"])
+    found = on_cases(find(spec), cases, official=modes["official"])
+    mode = mode_of(found, **modes)
     found.require()
-    text = read(file)
-    mode = mode_of(found, exact=exact, strict=strict, official=official)
-    verdict = judged(found, canonical(problem), file, text, mode=mode, budget=budget, seed=seed)
-    report = scored(found, verdict, mode=mode)
+    return found, canonical(spec), mode
+
+
+def refused(reason: str) -> Verdict:
+    """The verdict of a file that holds no answer."""
+    from eurekaflow.verifiers.problem import Outcome, Verdict
+
+    return Verdict(outcome=Outcome.INVALID, message=reason)
+
+
+def print_verdict(problem: Problem, verdict: Verdict, *, mode: str, json: bool) -> None:
+    """The verdict on stdout."""
+    from eurekaflow.flows.verdict_report import print_report, scored
+
+    report = scored(problem, verdict, mode=mode)
     if json:
         from eurekaflow.flows.rendering import print_json
 
         print_json(report)
     else:
         print_report(report)
-    return 0 if report["valid"] else 1
 
 
 def mode_of(problem: Problem, **asked: bool) -> str:
@@ -124,14 +160,17 @@ def canonical(spec: str) -> str:
 
 
 def read(file: Path) -> str:
-    """The text of a program or an answer. Raises UsageError."""
+    """The text of a program or an answer.
+
+    Raises UsageError when it cannot be opened and ValueError when its content is no text of ours.
+    """
     try:
         if file.stat().st_size > LARGEST_FILE:
-            raise UsageError(
-                f"{file} is larger than {LARGEST_FILE >> 20} MiB", "give a smaller file"
-            )
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} is larger than {LARGEST_FILE >> 20} MiB")
+        return file.read_text(encoding="utf-8-sig")  # with or without a byte-order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no UTF-8 text: {error.reason} at {error.start}") from None
+    except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}", "check the path") from None
 
 
@@ -139,6 +178,7 @@ def judged(
     problem: Problem, spec: str, file: Path, text: str, *, mode: str, budget: float, seed: int
 ) -> Verdict:
     """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
+    from eurekaflow.flows.contest_runs import tried
     from eurekaflow.flows.judging import judging
     from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.gpu_problem import Kernel
@@ -147,7 +187,7 @@ def judged(
     if isinstance(problem, Kernel):
         return problem.try_out(text, mode=mode).verdict
     if isinstance(problem, Contest):
-        return tried(problem, spec, file, text)
+        return tried(problem, spec, file, text, mode=mode)
     with judging(problem) as judge:
         if problem.answer in ("cpp", "text", "json"):
             return judge.verdict_of_text(spec, text, mode=mode)
@@ -156,21 +196,6 @@ def judged(
         else:
             execution = executed(problem, text, budget=budget, seed=seed)
         return judge.verdict(spec, execution, mode=mode)
-
-
-def tried(problem: Contest, spec: str, file: Path, program: str) -> Verdict:
-    """The verdict of a contest program (C++20, or Python by its name) on the problem's cases."""
-    from eurekaflow.flows.hardware import usable_cpus
-    from eurekaflow.verifiers.contest_trial import trial
-    from eurekaflow.verifiers.judge import Judge
-    from eurekaflow.verifiers.process import ProcessSandbox
-
-    language = "python" if file.suffix == ".py" else "cpp"
-    workers = usable_cpus()
-    with Judge(workers) as judge, ProcessSandbox(workers) as sandbox:
-        run = trial(problem, spec, program, sandbox=sandbox, judge=judge, workers=workers,
-                    language=language)  # fmt: skip
-    return run.verdict
 
 
 def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any:
@@ -187,108 +212,19 @@ def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any
         return sandbox.run(job, problem.limits(budget_s=budget))
 
 
-def printed(problem: Problem, exact: str, *, digits: int = 12) -> str:
-    """An exact score as a decimal, rounded to its worse side, so the decimal is proven too."""
-    from fractions import Fraction
-    from math import ceil, floor
+def drawn(problem: Problem, file: Path, text: str, verdict: Verdict, picture: Path) -> None:
+    """Write the picture of an answer. Raises UsageError where there is nothing to draw."""
+    from eurekaflow.flows.contest_runs import net
+    from eurekaflow.verifiers.ahc039 import Ahc039
 
-    scaled = Fraction(exact) * 10**digits
-    whole = ceil(scaled) if problem.direction == "min" else floor(scaled)
-    sign, figures = "-" if whole < 0 else "", str(abs(whole)).zfill(digits + 1)
-    towards = "up" if problem.direction == "min" else "down"
-    return f"{sign}{figures[:-digits]}.{figures[-digits:]} (rounded {towards})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distance:
-    """How an answer stands against a published record; `ahead` > 0 is better than it."""
-
-    holder: str
-    score: float
-    kind: str
-    role: str
-    mode: str
-    source: str
-    ahead: float
-
-
-def scored(problem: Problem, verdict: Verdict, *, mode: str) -> dict[str, Any]:
-    """A verdict as a report: what JSON output holds."""
-    valid = verdict.value is not None
-    cases = len(problem.cases())
-    return {
-        "problem": problem.name,
-        "valid": valid,
-        "outcome": str(verdict.outcome),
-        "metric": f"sum over {cases} local cases" if cases else problem.metric,
-        "score": verdict.metrics.get("sum", problem.score(verdict.value))
-        if verdict.value is not None
-        else None,
-        "value": verdict.value,
-        "reward": verdict.reward,
-        "exact": verdict.exact or None,
-        "proven": printed(problem, verdict.exact) if verdict.exact else None,
-        "mode": "local cases" if cases else verdict.mode or mode,
-        "trust": problem.trust,
-        "message": verdict.message,
-        "metrics": dict(verdict.metrics),
-        "records": [vars(d) for d in distances(problem, verdict.value)],
-        "stdout": verdict.stdout,
-    }
-
-
-def distances(problem: Problem, value: float | None) -> list[Distance]:
-    """The distance of a value to each of the problem's records, in units of the score.
-
-    A contest's record is a sum over 150 cases: nothing is said of fewer.
-    """
-    if value is None or 0 < len(problem.cases()) < 150:
-        return []
-    sign = -1 if problem.direction == "min" else 1
-    return [
-        Distance(
-            holder=record.holder,
-            score=record.score,
-            kind=record.kind,
-            role=record.role,
-            mode=record.mode,
-            source=record.source,
-            ahead=sign * (problem.score(value) - record.score),
-        )
-        for record in problem.records
-    ]
-
-
-def print_report(report: dict[str, Any]) -> None:
-    """A report for people."""
-    from eurekaflow.flows.rendering import print_pairs, print_table, printable
-
-    score, value = report["score"], report["value"]
-    gates = "all passed" if report["valid"] else report["message"] or report["outcome"]
-    pairs = [
-        ("verdict", report["outcome"]),
-        (report["metric"], None if score is None else f"{score:.12g}"),
-        ("value", None if value is None or value == score else f"{value:.12g}"),
-        ("gates", gates),
-        ("mode", report["mode"]),
-        ("trust", told(report["trust"])),
-        ("measured on", report["message"] if report["valid"] else None),
-        ("proven", report["proven"]),
-        *((name, measured) for name, measured in report["metrics"].items()),
-    ]
-    print_pairs(pairs)
-    if report["stdout"] and not report["valid"]:
-        print(f"output of the program:\n{printable(report['stdout'])}")
-    rows = [
-        (r["holder"], r["role"] or r["kind"], f"{r['score']:.10g}", standing(r["ahead"]))
-        for r in report["records"]
-    ]
-    if rows:
-        print_table(("record", "of", report["metric"], "this answer"), rows)
-
-
-def standing(ahead: float) -> str:
-    """An answer's distance to a record in words."""
-    if ahead == 0:
-        return "equal"
-    return f"{abs(ahead):.3g} {'better' if ahead > 0 else 'worse'}"
+    svg = ""
+    if isinstance(problem, Ahc039):
+        svg = net(problem, file, text)
+    elif verdict.construction is not None:
+        svg = problem.picture({file.name: verdict.construction})
+    if not svg:
+        raise UsageError(f"there is nothing to draw of {file}", "leave --picture out")
+    try:
+        picture.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{picture} cannot be written: {error}", "choose another file") from None

@@ -21,9 +21,16 @@ class View:
     select: str
 
 
+LOCAL = "p.metric = 'sum over the cases run'"  # a contest: its values are means over a run's cases
+CASES = "(r.config->>'cases')::int"
+
+
 def score(value: str) -> str:
-    """SQL for the printed score of a value expression."""
-    return f"case p.direction when 'min' then -({value}) else {value} end"
+    """SQL for the printed score of a value expression of a run `r` of a problem `p`."""
+    return (
+        f"case when p.direction = 'min' then -({value}) "
+        f"when {LOCAL} then round({value} * {CASES}) else {value} end"
+    )
 
 
 RUN = "archive.runs r join archive.problems p on p.id = r.problem_id"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from eurekaflow.models.view_definitions import OF_RUN, OF_SLOT, RUN, View, score
+from eurekaflow.models.view_definitions import CASES, LOCAL, OF_RUN, OF_SLOT, RUN, View, score
+
+HELD_OUT_CASES = 150  # of a contest's final selection
 
 LEADERBOARD = View(
     "leaderboard",
     "The best of every run beside the published records, best first by rank",
     {
         "problem": "Canonical problem id",
-        "rank": "Place within the problem, from 1; equal values share a place",
+        "rank": "Place within the problem, from 1; equal values share a place. None for a "
+        "contest's local cases, which are not those of the published records",
         "holder": "Who: a published holder, or a run",
         "kind": "ours, human, ai or claim (published but not confirmed)",
         "score": "Metric as printed",
@@ -19,24 +22,29 @@ LEADERBOARD = View(
         "run": "Run, when it is ours",
         "attempt": "Attempt, when it is ours",
         "role": "Why a record is listed: human, previous AI, TTT-Discover or newest",
-        "mode": "How it was measured; of ours the newest claim's mode, else training",
+        "mode": "How it was measured; of ours the newest claim's mode, else training; of a "
+        "contest's runs the number of local cases",
         "trust": "verified, or foreign when somebody else's evaluator scored it",
     },
     f"""
     with entry as (
         select p.name, 'run ' || left(r.uuid::text, 8) as holder, 'ours' as kind,
             {score("b.value")} as score, b.value, p.metric, null as source, r.uuid,
-            b.id as attempt, null as role, coalesce((
-                select c.mode from archive.claims c where c.attempt_id = b.id
-                order by c.measured_at desc, c.id desc limit 1), 'training') as mode, p.trust
+            b.id as attempt, null as role, case when {LOCAL} then {CASES} || ' local cases'
+                else coalesce((
+                    select c.mode from archive.claims c where c.attempt_id = b.id
+                    order by c.measured_at desc, c.id desc limit 1), 'training') end as mode,
+            p.trust, {LOCAL} as local
         from {RUN} cross join lateral (
             select a.id, a.value from archive.attempts a
             where a.run_id = r.id and a.outcome = 'valid' order by a.value desc, a.seq limit 1
         ) b
         union all
         select p.name, record->>'holder', record->>'kind', (record->>'score')::float8,
-            {score("(record->>'score')::float8")}, p.metric, record->>'source', null, null,
-            nullif(record->>'role', ''), nullif(record->>'mode', ''), p.trust
+            (record->>'score')::float8 * case p.direction when 'min' then -1 else 1 end, p.metric,
+            record->>'source', null, null,
+            nullif(record->>'role', ''), nullif(record->>'mode', ''), p.trust,
+            false
         from (
             select distinct on (name) * from archive.problems order by name, seen_at desc, id desc
         ) p cross join lateral jsonb_array_elements(
@@ -44,7 +52,9 @@ LEADERBOARD = View(
         ) record
         where record->>'score' is not null
     )
-    select name, rank() over (partition by name order by value desc), holder, kind, score, value,
+    select name,
+        case when not local then rank() over (partition by name, local order by value desc) end,
+        holder, kind, score, value,
         metric, source, uuid, attempt, role, mode, trust
     from entry""",
 )
@@ -67,7 +77,8 @@ CLAIMS = View(
     },
     f"""
     select r.uuid, r.id, p.name, a.step, a.group_index, a.attempt_index, a.id, c.id, c.mode,
-        c.value, {score("c.value")}, c.exact, c.verifier_version, c.hardware, c.message,
+        c.value, case when c.mode = 'held-out' and {LOCAL} then round(c.value * {HELD_OUT_CASES})
+            else {score("c.value")} end, c.exact, c.verifier_version, c.hardware, c.message,
         c.measured_at
     from archive.claims c join archive.attempts a on a.id = c.attempt_id
     join {RUN} on r.id = a.run_id

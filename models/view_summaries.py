@@ -116,7 +116,8 @@ TREE = View(
     },
     f"""
     with node as (
-        select r.uuid, r.id as run_id, p.name, a.*, p.direction, {VISITS} as visits,
+        select r.uuid, r.id as run_id, p.name, a.*,
+            {score("coalesce(draw.value, a.value)")} as printed, {VISITS} as visits,
             coalesce(draw.value, a.value) as v, a.step = -1 as is_seed,
             case r.config->>'visit_unit' when 'rollout' then r.total_rollouts
                 else r.total_expansions end as total,
@@ -150,7 +151,7 @@ TREE = View(
         from scored
     )
     select uuid, run_id, name, step, group_index, attempt_index, id, seq, parent_id,
-        cardinality(path), path, is_seed, v, case direction when 'min' then -v else v end, visits,
+        cardinality(path), path, is_seed, v, printed, visits,
         best_child, q, prior, bonus, q + bonus,
         row_number() over (partition by uuid, run_id, name order by q + bonus desc, v desc, seq)
     from complete""",

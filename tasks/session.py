@@ -123,7 +123,8 @@ class Session:
     def limits(self) -> Limits:
         """What each candidate of the run may use."""
         limits = self.problem.limits(budget_s=self.config.budget_s)
-        return replace(limits, memory_bytes=self.config.memory_mb << 20)
+        memory = max(self.config.memory_mb << 20, self.problem.memory()[0])
+        return replace(limits, memory_bytes=memory)
 
     @cached_property
     def judge(self) -> Judge:
@@ -132,7 +133,13 @@ class Session:
         if self.problem.service:
             service = self._opened.enter_context(throwaway(self.place.home))
         seconds = self.problem.verification_s
-        return Judge(self.config.workers, wall_s=seconds, baseline=baseline, service=service)
+        return Judge(
+            self.config.workers,
+            wall_s=seconds,
+            memory_bytes=self.problem.memory()[1],
+            baseline=baseline,
+            service=service,
+        )
 
     def staging_folder(self, step: int) -> Path:
         """Where the update of a step stages its files."""

@@ -67,25 +67,37 @@ def test_best_radii_beat_every_scaled_equal_radius() -> None:
 
 
 def touching(excess: float) -> tuple[list[list[float]], list[float]]:
-    """Two circles side by side that overlap by twice `excess`."""
-    return [[0.25, 0.5], [0.75, 0.5]], [0.25 + excess, 0.25 - excess + 2 * excess]
+    """Two circles side by side that overlap by twice `excess` and stay inside the square."""
+    return [[0.3, 0.5], [0.7, 0.5]], [0.2 + excess, 0.2 + excess]
 
 
 def test_a_violation_up_to_1e_9_is_repaired_by_shrinking_every_radius() -> None:
-    centers, radii = touching(5e-10)
+    centers, radii = touching(4e-10)
     packing = repair(centers, radii)
-    assert packing.shrunk_by == pytest.approx(5e-10, rel=1e-3)
+    assert packing.shrunk_by == pytest.approx(8e-10, rel=1e-3)
     assert holds_exactly(packing.centers, packing.radii)
-    assert packing.total <= Fraction(1, 2)
+    assert float(packing.total) == pytest.approx(0.4 - 8e-10, abs=1e-14)
+
+
+def test_an_overlap_counts_in_full_and_not_by_half() -> None:
+    assert worst_violation(*touching(4e-10)) == pytest.approx(8e-10, rel=1e-3)
+    with pytest.raises(InvalidAnswer, match=r"circles .* overlap by 1\.2e-09"):
+        repair(*touching(6e-10))
+
+
+def test_rounding_errors_of_an_optimiser_cost_no_more_than_themselves() -> None:
+    radius = 1 / 12 + 5e-16
+    judgement = P26.judge([grid(26), [radius] * 26])
+    assert 26 * radius - judgement.value < 26 * 3e-15
 
 
 def test_a_larger_violation_is_refused() -> None:
     with pytest.raises(InvalidAnswer, match="leaves the square by"):
-        repair(*touching(2e-9))
+        repair([[0.25, 0.5], [0.75, 0.5]], [0.25 + 2e-9, 0.25 - 2e-9])
 
 
 def test_touching_circles_need_no_repair() -> None:
-    assert repair(*touching(0.0)).shrunk_by == 0.0
+    assert repair([[0.25, 0.5], [0.75, 0.5]], [0.25, 0.25]).shrunk_by == 0.0
 
 
 def test_the_exact_check_sees_what_floats_do_not() -> None:

@@ -123,6 +123,15 @@ def test_an_honest_method_keeps_its_score_in_strict_mode(bundled: Benchmark) -> 
     assert bundled.largest_gain(denoised)[1] < 2.0
 
 
+@pytest.mark.parametrize("factor", [0.499, 0.501, 0.51, 0.75, 1.5, 2.0, 2.1])
+def test_no_scale_of_the_cells_raises_the_strict_score(bundled: Benchmark, factor: float) -> None:
+    denoised = tools.diffuse(bundled.train.astype(float), n_pca=20)
+    uneven = np.where(np.arange(len(denoised)) % 2, factor, 1.0)[:, None]
+    honest = bundled.strict(denoised)
+    assert bundled.strict(denoised * factor) <= honest + 1e-12
+    assert bundled.strict(denoised * uneven) <= honest + 1e-12
+
+
 def test_no_denoising_is_worth_nothing_and_the_held_out_counts_one(bundled: Benchmark) -> None:
     assert bundled.score(bundled.train).official == 0.0
     assert bundled.score(bundled.test).official == pytest.approx(1.0)

@@ -194,6 +194,51 @@ def test_stages_follow_the_thresholds_of_the_configuration(
     assert set(judgement.metrics) == metrics
 
 
+UTILS = """
+import asyncio
+from openevolve.utils import run_in_executor
+from openevolve.utils.code_utils import calculate_edit_distance, parse_evolve_blocks
+from openevolve.utils.format_utils import format_metrics_safe
+from openevolve.utils.metrics_utils import get_fitness_score, safe_numeric_average
+
+def evaluate(path):
+    text = open(path).read()
+    metrics = {"a": 1.0, "b": 3, "nan": float("nan"), "text": "x", "size": 9.0}
+    assert format_metrics_safe({"a": 1.0, "s": "x"}) == "a=1.0000, s=x"
+    assert calculate_edit_distance("kitten", "sitting") == 3
+    return {
+        "combined_score": get_fitness_score(metrics, ["size"]),
+        "mean": safe_numeric_average({"a": 1, "b": 2.0}),
+        "blocks": len(parse_evolve_blocks(text)),
+        "later": asyncio.run(run_in_executor(pow, 2, 3)),
+    }
+"""
+
+
+@pytest.mark.slow
+def test_evaluators_find_the_functions_of_openevolve_that_they_use(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluator.py").write_text(UTILS)
+    initial = "# EVOLVE-BLOCK-START\nx = 1\n# EVOLVE-BLOCK-END\n"
+    (tmp_path / "initial_program.py").write_text(initial)
+    problem = load(tmp_path)
+    execution = executed(sandbox, problem, initial)
+    assert execution.result is not None, execution
+    metrics = parse(execution.result)["metrics"]  # type: ignore[index]
+    assert metrics == {"combined_score": 2.0, "mean": 1.5, "blocks": 1.0, "later": 8.0}
+
+
+@pytest.mark.slow
+def test_a_part_of_openevolve_that_is_not_there_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "evaluator.py").write_text(
+        "from openevolve.database import ProgramDatabase\ndef evaluate(path):\n    return {}\n"
+    )
+    (tmp_path / "initial_program.py").write_text("x = 1\n")
+    execution = executed(sandbox, load(tmp_path), "x = 1\n")
+    assert b"openevolve.database is no part of the stand-in" in (execution.result or b"")
+
+
 def valued(**metrics: object) -> float:
     return ForeignProblem.judge(load(FOLDERS / "filter_with_config"), {"metrics": metrics}).value
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from eurekaflow.verifiers import ahc039_texts
 from eurekaflow.verifiers.ahc039_picture import draw
-from eurekaflow.verifiers.contest import Contest, data
+from eurekaflow.verifiers.contest import OFFICIAL, Contest, data
 from eurekaflow.verifiers.contest_random import ContestRandom, WeightedIndex, rounded
 from eurekaflow.verifiers.contest_text import InvalidOutput, tokens, whole
-from eurekaflow.verifiers.problem import Record
+from eurekaflow.verifiers.problem import EXACT, TRAINING, Record
 
 __all__ = ["Ahc039", "InvalidOutput", "generate_input", "picture", "score"]
 
@@ -157,15 +157,21 @@ class Ahc039(Contest):
     name = "ahc039"
     version = "1"
     title = 'AtCoder AHC039 "Purse Seine Fishing"'
-    target = 750_000.0  # 5 000 a case
+    case_target = 5_000.0
     reward_unit = 1_500.0
     texts: ClassVar[ModuleType] = ahc039_texts
+    modes = (TRAINING, EXACT, OFFICIAL)
     official_seeds: ClassVar[tuple[int, ...]] = tuple(data("ahc039_official_seeds.json")["seeds"])
     records = tuple(
         Record(
-            holder=holder, score=points, kind=kind, source=source, mode="the official 150 cases"
+            holder=holder,
+            score=points,
+            kind=kind,
+            role=role,
+            source=source,
+            mode="the official 150 cases",
         )
-        for holder, points, kind, source in ahc039_texts.RECORDS
+        for holder, points, kind, role, source in ahc039_texts.RECORDS
     )
 
     def generate_input(self, seed: int) -> str:

@@ -124,14 +124,19 @@ class Ahc058(Contest):
     name = "ahc058"
     version = "1"
     title = 'AtCoder AHC058 "Apple Incremental Game"'
-    target = 975_000_000.0  # 6 500 000 a case
+    case_target = 6_500_000.0
     reward_unit = 3_000_000.0
     texts: ClassVar[ModuleType] = ahc058_texts
     records = tuple(
         Record(
-            holder=holder, score=points, kind=kind, source=source, mode="the official 150 cases"
+            holder=holder,
+            score=points,
+            kind=kind,
+            role=role,
+            source=source,
+            mode="the official 150 cases",
         )
-        for holder, points, kind, source in ahc058_texts.RECORDS
+        for holder, points, kind, role, source in ahc058_texts.RECORDS
     )
 
     def generate_input(self, seed: int) -> str:

@@ -2,8 +2,9 @@
 
 What is scored satisfies every rule exactly, in rational arithmetic on the doubles returned:
 (dx)^2 + (dy)^2 >= (r_i + r_j)^2 for every pair and r <= x, y <= 1 - r. One repair comes first: if
-the worst violation is at most 1e-9, every radius is shrunk by it. A tolerance of t would be worth
-about n t, so the score at the tolerance 1e-12 that others use is reported beside ours.
+the worst violation, the largest overlap r_i + r_j - d or the furthest that a disc leaves the
+square, is at most 1e-9, every radius is shrunk by all of it. A tolerance of t would be worth about
+n t, so the score at the tolerance 1e-12 that others use is reported beside ours.
 
 Gate: discs of given total area have the largest sum of radii when equal, so sum <= sqrt(n / pi).
 """
@@ -192,13 +193,13 @@ def holds_exactly(centers: Centers, radii: Sequence[float]) -> bool:
 
 
 def worst_violation(centers: Centers, radii: Sequence[float]) -> float:
-    """By how much every radius must shrink, in floats; below 0 when nothing touches."""
+    """The largest overlap or protrusion, in floats; below 0 when nothing touches."""
     points, sizes = np.array(centers), np.array(radii)
     walls = (sizes[:, None] - np.minimum(points, 1.0 - points)).max()
     with np.errstate(over="ignore"):
         gaps = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
         pairs = (sizes[:, None] + sizes[None] - gaps)[np.triu_indices(len(sizes), 1)]
-    return float(max(walls, pairs.max() / 2 if len(sizes) > 1 else -math.inf))
+    return float(max(walls, pairs.max() if len(sizes) > 1 else -math.inf))
 
 
 def _worst_pair(centers: Centers, radii: Sequence[float]) -> str:

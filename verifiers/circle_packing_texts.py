@@ -6,9 +6,10 @@ FULL = """\
 Pack {n} circles into the unit square so that the sum of their radii is as large as possible.
 
 Rules: exactly {n} circles; every radius positive; every circle inside [0, 1] x [0, 1]; no two
-circles overlap (distance of centers >= sum of radii). If the worst violation is at most 1e-9,
-every radius is shrunk by it; what remains is checked in exact rational arithmetic with zero
-tolerance, and the sum of the shrunk radii is the score. Your own sum is only compared with ours.
+circles overlap (distance of centers >= sum of radii). If the worst violation (an overlap, or the
+part of a circle outside) is at most 1e-9, every radius is shrunk by all of it; what remains is
+checked in exact rational arithmetic with zero tolerance, and the sum of the shrunk radii is the
+score. Your own sum is only compared with ours.
 
 Write `run_packing()` that returns `(centers, radii, sum_of_radii)`: centers of shape ({n}, 2),
 radii of shape ({n},). You may return `centers` alone; the best radii for them are then found by

@@ -3,7 +3,9 @@
 A program in C++20 (or Python) reads a case from standard input and prints an answer. A run judges
 every program on the first `count` of the local seeds 0 to 149, its training set; seeds held out
 from it (`final_cases`) decide what is reported. The value of a program is its mean case score;
-the score as printed is the sum over 150 cases. One case that fails fails the program.
+the score as printed is the sum over the cases run, never scaled up to others. Published scores are
+sums over the 150 official cases, so only those on all of them are compared. One case that fails
+fails the program.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ import numpy as np
 from eurekaflow.verifiers.contest_text import InvalidOutput
 from eurekaflow.verifiers.cpp import require_compiler
 from eurekaflow.verifiers.problem import (
+    EXACT,
     TRAINING,
     InvalidAnswer,
     Judgement,
     Problem,
+    Record,
     Remeasurement,
     Seed,
 )
@@ -39,6 +43,8 @@ KILL_CPU_S, KILL_WALL_S = 3.1, 4.5
 MEMORY_BYTES = 1 << 30
 OUTPUT_BYTES = 4 << 20
 FOLDER = Path(__file__).resolve().parent
+METRIC = "sum over the cases run"  # the archive's views know it, models/view_definitions.py
+OFFICIAL = "official"
 HEADER = '#include "baseline.hpp"'
 
 
@@ -53,14 +59,18 @@ class Contest(Problem):
     answer = "cpp"
     entry_point = ""
     direction = "max"
-    metric = "score per 150 cases"
+    metric = METRIC
     reward_unit: ClassVar[float]  # mean case score that earns the reward 1
     texts: ClassVar[ModuleType]
     official_seeds: ClassVar[tuple[int, ...]] = ()  # held out: final scoring only
 
     count = CASES
-    modes = (TRAINING,)
+    modes: ClassVar[tuple[str, ...]] = (
+        TRAINING,
+        EXACT,
+    )  # the judge counts in whole numbers: every mode is exact
     finalists = 3
+    case_target: ClassVar[float]  # a case score slightly better than the record's mean
     held_out: Sequence[int] = ()  # the cases instead of the local ones, when there are any
 
     def generate_input(self, seed: int) -> str:
@@ -71,10 +81,25 @@ class Contest(Problem):
         """The judge's score of one case. Raises InvalidOutput."""
         raise NotImplementedError
 
+    def __init__(self) -> None:
+        self._told(f"{CASES} local cases")
+
     def with_cases(self, count: int) -> Self:
         made = copy.copy(self)
-        made.count = min(count, CASES)
+        made.count, made.held_out = min(count, CASES), ()
+        made._told(f"{made.count} local cases")
         return made
+
+    def held_out_cases(self, count: int = CASES) -> Self:
+        """This problem on the first `count` of the cases that no training sees."""
+        made = copy.copy(self)
+        made.held_out = tuple(self.final_cases())[:count]
+        made._told(f"{len(made.held_out)} {'official' if self.official_seeds else 'fresh'} cases")
+        return made
+
+    def _told(self, cases: str) -> None:
+        self.described_cases = cases
+        self.target = self.case_target * len(self.cases())
 
     def require(self) -> None:
         require_compiler()
@@ -88,8 +113,7 @@ class Contest(Problem):
         """The mean over the 150 held-out cases."""
         from eurekaflow.verifiers.contest_trial import trial
 
-        final = copy.copy(self)
-        final.held_out = tuple(self.final_cases())
+        final = self.held_out_cases()
         tried = trial(
             cast(Any, final),  # mypy sees this module under two names when it checks the folder
             spec,
@@ -101,10 +125,12 @@ class Contest(Problem):
         verdict = tried.verdict
         if verdict.value is None:
             raise InvalidAnswer(f"it fails on held-out inputs: {verdict.message}")
-        kind = "official seeds" if self.official_seeds else "fresh seeds"
         return [
             Remeasurement(
-                mode="held-out", value=verdict.value, message=f"{len(final.held_out)} {kind}"
+                mode="held-out",
+                value=verdict.value,
+                message=final.described_cases,
+                score=final.score(verdict.value),
             )
         ]
 
@@ -160,10 +186,16 @@ class Contest(Problem):
         return value / self.reward_unit
 
     def score(self, value: float) -> float:
-        return value * CASES
+        """The sum over the cases run: the value is the mean of whole numbers."""
+        return float(round(value * len(self.cases())))
 
     def value(self, score: float) -> float:
-        return score / CASES
+        return score / len(self.cases())
+
+    def comparable(self, *, mode: str) -> Sequence[Record]:
+        """None, unless the cases are all of the official ones."""
+        official = self.official_seeds and tuple(self.cases()) == self.official_seeds
+        return self.records if official else ()
 
 
 __all__ = ["Contest", "InvalidOutput", "data"]

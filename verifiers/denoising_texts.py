@@ -16,8 +16,8 @@ The score is measured on the held-out counts T. Each cell of T and of D is scale
 (about {target:.0f}), log1p is taken, and the mean squared difference over all entries is computed.
 The value is 1 - MSE(D) / MSE(X): 0 for no denoising, 1 for perfect knowledge. A second loss, of
 Poisson kind, is reported beside it. Rules: no entry above the sum of X, no cell whose counts all
-vanish. Reported results also rescale cells whose total leaves [0.5, 2] times that of X, and refuse
-genes that more than double their share: scale is worth nothing.
+vanish. Reported results count no more than what is left with every cell rescaled to its total in
+X, and refuse genes that more than double their share: scale is worth nothing.
 
 Write `magic_denoise(X, **kwargs)`; kwargs holds budget_s, random_state and n_jobs. numpy (as `np`)
 and scipy may be used. Defined for you, and a reasonable start:

@@ -25,6 +25,8 @@ GRACE_S = 40.0  # beyond the wall limit, before a silent zygote is given up; set
 CHUNK = 1 << 16
 FORGED_SLACK = 4096  # the stub itself stays under the limit; more is a forgery
 
+ADDRESSES = 4  # bytes of address space per byte of memory that an executable may touch
+
 
 @dataclass
 class _Collected:
@@ -72,6 +74,8 @@ class Exchange:
         allowance = {name: getattr(limits, name) for name in (
             "wall_s", "cpu_s", "memory_bytes", "scratch_bytes", "processes", "cpus")}  # fmt: skip
         allowance["execute"] = self._is_file
+        if self._is_file:  # what it touches counts, in its control group and at its end
+            allowance["memory_bytes"] *= ADDRESSES
         request = {"allowance": allowance, "result_bytes": limits.result_bytes}
         socket.send_fds(self._control, [json.dumps(request).encode()], self._theirs)
         self._close_theirs()

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eurekaflow.verifiers import safety
+from eurekaflow.verifiers import contest_check, safety
+from eurekaflow.verifiers.contest import Contest
+from eurekaflow.verifiers.mutations import refuses_mutations
 from eurekaflow.verifiers.problem import Outcome, Seed
 from eurekaflow.verifiers.safety import Bench, Finding
 
@@ -34,7 +36,10 @@ def examine(bench: Bench) -> Iterator[Finding]:
     yield found
     yield safety.refuses_no_answer(bench)
     yield safety.refuses_hostile_bytes(bench)
-    yield safety.limits_hold(bench)
+    if isinstance(bench.problem, Contest):
+        yield contest_check.limits_hold(bench, bench.problem)
+    else:
+        yield safety.limits_hold(bench)
     answer = next((a for seed in seeds if (a := answer_of(bench, seed)) is not None), None)
     if answer is None:
         yield Finding(
@@ -45,6 +50,7 @@ def examine(bench: Bench) -> Iterator[Finding]:
             fix="give `seeds` one simple valid start, also for small models to build on",
         )
         return
+    yield refuses_mutations(bench, answer)
     yield from measured(bench, seeds, answer)
 
 
@@ -56,6 +62,8 @@ def answer_of(bench: Bench, seed: Seed) -> bytes | None:
             return data
     if not seed.program:
         return None
+    if isinstance(bench.problem, Contest):
+        return contest_check.answer_of(bench, bench.problem, seed.program)
     if bench.problem.answer != "python":
         return seed.program.encode()
     result = bench.executed(seed, 1).result
@@ -70,8 +78,11 @@ def measured(bench: Bench, seeds: list[Seed], answer: bytes) -> Iterator[Finding
     seconds = (time.monotonic() - started) / REPEATS
     values = [value for value in repeats if value is not None]
     noise = statistics.pstdev(values) if len(values) == REPEATS else math.inf
-    yield deterministic(noise)
+    size = abs(statistics.fmean(values)) if values else 0.0
+    yield deterministic(noise, declared=bench.problem.noise * size)
     yield fast_enough(seconds)
+    if bench.problem.answer == "cpp":  # what varies is the program, not its output
+        return
     nearby = perturbed_values(bench, seeds, answer)
     if bench.problem.trust == "foreign":  # an answer cannot be varied: it is the evaluator's word
         yield evaluator_noise(nearby)
@@ -80,16 +91,20 @@ def measured(bench: Bench, seeds: list[Seed], answer: bytes) -> Iterator[Finding
     yield above_noise(noise, nearby)
 
 
-def deterministic(noise: float) -> Finding:
-    """The same answer must be worth the same."""
-    if noise == 0.0:
-        message = f"{REPEATS} verifications of one answer gave one value"
+def deterministic(noise: float, *, declared: float) -> Finding:
+    """The same answer must be worth the same, up to the noise that the problem declares."""
+    message = f"{REPEATS} verifications of one answer gave one value"
+    if noise > 0.0:
+        message = f"{REPEATS} verifications of one answer scatter by {noise:.3g}"
+        message += f", declared is {declared:.3g}"
+    if noise <= declared:
         return Finding(name="deterministic", status="pass", message=message)
     return Finding(
         name="deterministic",
-        status="warn" if math.isfinite(noise) else "fail",
-        message=f"{REPEATS} verifications of one answer scatter by {noise:.3g}",
-        fix="take the seed from the answer, not from a clock; repeat and average what is timed",
+        status="fail",
+        message=message,
+        fix="take the seed from the answer, not from a clock; average what is timed and declare "
+        "what scatter is left: noise = 0.05",
     )
 
 

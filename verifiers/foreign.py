@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from eurekaflow.verifiers import evolve_block, foreign_driver
+from eurekaflow.verifiers import evolve_block, foreign_driver, foreign_package
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.foreign_folder import Folder, read
 from eurekaflow.verifiers.problem import (
@@ -121,6 +121,7 @@ class ForeignProblem(Problem):
                 "evaluator": folder.evaluator,
                 "suffix": Path(folder.initial).suffix,
                 "thresholds": folder.thresholds,
+                "package": foreign_package.FILES,
             },
             seed=seed,
         )

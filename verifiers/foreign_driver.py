@@ -1,11 +1,11 @@
 """Runs a foreign evaluator on one candidate, inside the candidate's sandbox.
 
 This file's text is the program of the job, so it imports the standard library alone. It unpacks a
-copy of the evaluator's folder into the private temporary folder, offers a stand-in for
-`openevolve.evaluation_result`, makes `python` and its packages findable for the processes that
-evaluators start, and walks the stages of a cascade as OpenEvolve does. Nothing of it is a wall:
-candidate and evaluator share one sandbox and one interpreter, which is why such scores are not
-trusted.
+copy of the evaluator's folder into the private temporary folder, offers a stand-in for the parts
+of `openevolve` that evaluators import, makes `python` and its packages findable for the processes
+that evaluators start, and walks the stages of a cascade as OpenEvolve does. Nothing of it is a
+wall: candidate and evaluator share one sandbox and one interpreter, which is why such scores are
+not trusted.
 """
 
 import asyncio
@@ -24,50 +24,27 @@ from typing import Any
 
 Metrics = dict[str, float | bool | str]
 
-SHIM = '''
-"""Stand-in for OpenEvolve's result type, as far as evaluators use it."""
-import json
-from dataclasses import dataclass, field
-
-
-@dataclass
-class EvaluationResult:
-    metrics: dict
-    artifacts: dict = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, metrics):
-        return cls(metrics=metrics)
-
-    def to_dict(self):
-        return self.metrics
-
-    def has_artifacts(self):
-        return bool(self.artifacts)
-
-    def get_artifact_keys(self):
-        return list(self.artifacts)
-
-    def get_artifact_size(self, key):
-        value = self.artifacts.get(key, "")
-        return len(value if isinstance(value, bytes) else str(value).encode())
-
-    def get_total_artifact_size(self):
-        return sum(map(self.get_artifact_size, self.artifacts))
-'''
 TEXT_CHARACTERS = 500  # of a metric that is text
 ARTIFACT_CHARACTERS = 200  # of an artifact, shown to the next attempt
 
 
 def evaluate_candidate(
-    source: str, folder: str, evaluator: str, suffix: str, thresholds: Sequence[float] | None
+    source: str,
+    folder: str,
+    evaluator: str,
+    suffix: str,
+    thresholds: Sequence[float] | None,
+    package: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Metrics of the candidate `source`; `thresholds` is None without a cascade."""
+    """Metrics of the candidate `source`; `thresholds` is None without a cascade.
+
+    `package` holds the files of the stand-in for `openevolve`, by path.
+    """
     home = os.getcwd()
     place = os.path.join(home, "examples", "folder")  # evaluators look some parents up
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(folder))) as packed:
         packed.extractall(place, filter="data")
-    _offer(home)
+    _offer(home, package)
     with tempfile.NamedTemporaryFile("w", suffix=suffix, delete=False, encoding="utf-8") as file:
         file.write(source)
     os.chdir(place)
@@ -86,15 +63,13 @@ def evaluate_candidate(
     return {"metrics": metrics, "stage": stage}
 
 
-def _offer(home: str) -> None:
+def _offer(home: str, package: Mapping[str, str]) -> None:
     """The stand-in package, and `python` with our packages for whatever the evaluator starts."""
     shim, programs = os.path.join(home, "shim"), os.path.join(home, "bin")
-    os.makedirs(os.path.join(shim, "openevolve"))
-    for name, text in (
-        ("__init__", "from openevolve.evaluation_result import EvaluationResult\n"),
-        ("evaluation_result", SHIM),
-    ):
-        with open(os.path.join(shim, "openevolve", f"{name}.py"), "w", encoding="utf-8") as file:
+    for name, text in package.items():
+        path = os.path.join(shim, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     os.mkdir(programs)
     for name in ("python", "python3"):

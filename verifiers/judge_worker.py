@@ -152,7 +152,7 @@ def _answer(
 
 def _measured(problem: Problem, answer: object, mode: str) -> tuple[Judgement, str]:
     """The judgement and its mode; what beats the record is measured exactly at once."""
-    judgement, record = problem.measure(answer, mode=mode), problem.record()
+    judgement, record = problem.measure(answer, mode=mode), problem.record(mode=mode)
     beyond = record is not None and judgement.value > problem.value(record.score)
     if mode not in (TRAINING, VERIFY) or not beyond or EXACT not in problem.modes:
         return judgement, mode

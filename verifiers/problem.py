@@ -118,8 +118,10 @@ class Remeasurement:
     mode: str  # what it was measured on, such as "held-out" or "strict"
     value: float
     message: str = ""
+    score: float | None = None  # where it is on another scale than the problem's own
 
 
+JUDGE_BYTES = 4 << 30
 VERIFY = "verify"  # by hand: as in training, with answers as long as a claim's
 TRAINING = "training"  # the mode of a run: fast, and precise enough to search with
 EXACT = "exact"  # rational arithmetic
@@ -139,14 +141,15 @@ class Problem:
     returns: ClassVar[Literal["json", "array"]] = "json"  # array: one real matrix, raw float64
     service: ClassVar[Literal["", "postgres"]] = ""  # a server that `judge` needs, see `attach`
     construction_name: ClassVar[str] = ""  # variable that holds the parent's construction
-    target: ClassVar[float | None] = None  # a score slightly better than the record
+    target: float | None = None  # a score slightly better than the record
     records: ClassVar[tuple[Record, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = (TRAINING, EXACT)  # of `measure`
     claim_mode: ClassVar[str] = EXACT  # the mode that a reported result rests on
     finalists: ClassVar[int] = 1  # best attempts that the final selection measures again
     redraws: ClassVar[bool] = False  # seeds are drawn anew whenever one is chosen as parent
     told_budget: ClassVar[bool] = True  # candidates are told how many seconds they have
-    verification_s: ClassVar[float] = 30.0  # seconds after which `judge` is given up
+    noise: ClassVar[float] = 0.0  # declared scatter of values, as a part of them: timed answers
+    verification_s: float = 30.0  # seconds after which `judge` is given up
     # foreign: the evaluator is somebody else's and shares the sandbox, so nothing can be claimed
     trust: ClassVar[Literal["verified", "foreign"]] = "verified"
 
@@ -191,7 +194,7 @@ class Problem:
         )
 
     def cases(self) -> Sequence[int]:
-        """Seeds of the inputs that a program is tried on (`contest_trial`); none: no input."""
+        """Seeds of the inputs that a program is tried on; none: no input."""
         return ()
 
     def with_cases(self, count: int) -> Self:
@@ -218,6 +221,10 @@ class Problem:
     def limits(self, *, budget_s: float) -> Limits:
         """The sandbox's limits for a candidate that was told `budget_s` seconds."""
         return Limits(wall_s=1.1 * budget_s + 2.0, cpu_s=1.1 * budget_s + 2.0)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that a candidate needs at least, and that verification may use."""
+        return 0, JUDGE_BYTES
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         """Recompute the score of a parsed JSON answer, or of text for data answers.
@@ -278,7 +285,17 @@ class Problem:
         """Constructions by name as one SVG, for reports; "" where there is nothing to draw."""
         return ""
 
-    def record(self) -> Record | None:
-        """The best confirmed published record."""
-        confirmed = [r for r in self.records if r.kind != "claim" and math.isfinite(r.score)]
-        return max(confirmed, key=lambda r: self.value(r.score), default=None)
+    def comparable(self, *, mode: str) -> Sequence[Record]:
+        """The records that a score measured here, in this mode, may be compared with."""
+        return self.records
+
+    def record(self, *, mode: str = "") -> Record | None:
+        """The best confirmed record that values of a mode, else claims, are compared with."""
+        return best_of(self.comparable(mode=mode or self.claim_mode), direction=self.direction)
+
+
+def best_of(records: Sequence[Record], *, direction: str) -> Record | None:
+    """The best of the confirmed records."""
+    sign = -1 if direction == "min" else 1
+    confirmed = [r for r in records if r.kind != "claim" and math.isfinite(r.score)]
+    return max(confirmed, key=lambda r: sign * r.score, default=None)

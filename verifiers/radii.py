@@ -23,7 +23,7 @@ def validate_packing(centers: object, radii: object) -> float:
     overlap = r[:, None] + r[None] - np.hypot(*(c[:, None] - c[None]).transpose(2, 0, 1))
     np.fill_diagonal(overlap, -1.0)
     i, j = np.unravel_index(overlap.argmax(), overlap.shape)
-    if overlap[i, j] > 2e-9:
+    if overlap[i, j] > 1e-9:
         raise ValueError(f"circles {i} and {j} overlap by {overlap[i, j]:.3g}")
     return float(r.sum())
 

@@ -50,7 +50,7 @@ class Limits:
 
     wall_s: float = 10.0
     cpu_s: float = 10.0
-    memory_bytes: int = 1 << 30  # address space
+    memory_bytes: int = 1 << 30  # address space; of an executable, what it touches
     result_bytes: int = 16 << 20
     stdout_bytes: int = 64 << 10  # the rest is dropped and counted
     scratch_bytes: int = 64 << 20  # private temporary folder, when the backend gives one
