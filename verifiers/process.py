@@ -107,6 +107,7 @@ class ProcessSandbox:
             worker = slot.get(stack) or self._launch(stack)
             slot[stack] = worker
             try:
+                self._compare(worker)
                 execution = worker.run(job, limits)
             except WorkerFailed as problem:
                 failures.append(str(problem))
@@ -122,6 +123,12 @@ class ProcessSandbox:
             f"a job failed on {ATTEMPTS} zygotes in a row: {'; '.join(failures)}. "
             "Run `eureka doctor` to see what the sandbox is missing."
         )
+
+    def _compare(self, worker: Worker) -> None:
+        """A later zygote stands behind the same walls as the first, or it is not used."""
+        lost = sorted(set(self._layers) - set(worker.wait_ready()))
+        if lost:
+            raise WorkerFailed(f"a new zygote lacks {', '.join(lost)}, which the first one had")
 
     def _retire(self, slot: _Slot, stack: str) -> None:
         worker = slot.pop(stack)

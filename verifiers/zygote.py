@@ -174,6 +174,8 @@ def _setting(config: Mapping[str, Any], proc: int, *, landlocked: bool) -> confi
         own_pid_namespace=own,
         proc=proc,
         scratch=os.environ["TMPDIR"],
+        masked=tuple(config["masked"]),
+        grouped=config["grouped"],
         read_search=rules is not None and _hidden_from_nobody([*config["site"], *sys.path]),
     )
 
