@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from eurekaflow.verifiers import process
+from eurekaflow.verifiers import layers, process
 from eurekaflow.verifiers.cgroup import ControlGroup
 from eurekaflow.verifiers.contract import run, value
 from eurekaflow.verifiers.process import ProcessSandbox
@@ -171,13 +172,12 @@ def test_a_machine_on_which_no_zygote_can_fork_is_no_bad_candidate(
 def test_a_zygote_with_fewer_walls_than_the_first_is_not_used(
     single: ProcessSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = next((layer for layer in single.layers if layer.startswith("cgroup")), "")
-    if not group:
+    if "cgroup-memory" not in single.layers:
         pytest.skip("no control groups here")
     monkeypatch.setattr(ControlGroup, "make", lambda: None)
     for zygote in single._workers:
         os.kill(zygote.pid, signal.SIGKILL)
-    with pytest.raises(SandboxUnavailable, match=f"lacks {group}"):
+    with pytest.raises(SandboxUnavailable, match="lacks cgroup-memory"):
         run(single, "return 1")
 
 
@@ -228,6 +228,27 @@ def test_a_forged_result_is_only_data(single: ProcessSandbox) -> None:
 def test_a_required_layer_that_is_missing_refuses() -> None:
     with pytest.raises(SandboxUnavailable, match="gvisor"):
         ProcessSandbox(1, required=frozenset({"seccomp", "gvisor"}))
+
+
+def test_the_layers_of_the_documented_example_are_there_or_each_is_named_with_its_fix() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
+    example = re.search(r"--set sandbox_layers=([a-z,_-]+)", page)
+    assert example is not None
+    wanted = frozenset(example[1].split(","))
+    assert wanted <= set(layers.FIXES)
+    said = ""
+    try:
+        ProcessSandbox(1, required=wanted).close()
+    except SandboxUnavailable as refused:
+        said = str(refused)
+    lost = said.partition("not the required ")[2].partition(";")[0].split(", ") if said else []
+    assert set(lost) <= {"cgroup-memory", "minimal-root"}
+    assert all(f"{name}: {layers.FIXES[name]}" in said for name in lost)
+
+
+def test_every_layer_that_holds_here_has_a_fix_where_it_does_not(single: ProcessSandbox) -> None:
+    always = {"rlimits", "unprivileged", "session"}
+    assert set(single.layers) - always <= set(layers.FIXES)
 
 
 def test_no_level_refuses_unless_asked_to_be_unsafe() -> None:

@@ -61,6 +61,7 @@ class Contest(Problem):
     count = CASES
     modes = (TRAINING,)
     finalists = 3
+    timed = True
     held_out: Sequence[int] = ()  # the cases instead of the local ones, when there are any
 
     def generate_input(self, seed: int) -> str:

@@ -19,7 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
-from eurekaflow.verifiers import cgroup
+from eurekaflow.verifiers import cgroup, layers
 from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits, SandboxUnavailable
 from eurekaflow.verifiers.worker import Worker, WorkerFailed
 
@@ -73,7 +73,7 @@ class ProcessSandbox:
         for _ in range(workers - 1):
             self._idle.put({"numpy": self._launch("numpy")})
         try:
-            self._require(required or frozenset())
+            layers.require(self._layers, required or (), backend="process")
             self._try_canary()
         except BaseException:
             self.close()
@@ -144,14 +144,6 @@ class ProcessSandbox:
             self._workers.add(worker)
         return worker
 
-    def _require(self, required: frozenset[str]) -> None:
-        missing = sorted(required - set(self._layers))
-        if missing:
-            raise SandboxUnavailable(
-                f"the sandbox has {', '.join(self._layers)} but not the required "
-                f"{', '.join(missing)}; {FIX}"
-            )
-
     def _try_canary(self) -> None:
         execution = self.run(CANARY, Limits())
         if execution.cause is not Cause.RETURNED or execution.result != b"[6.0,0.1]":
@@ -204,6 +196,6 @@ def _start_first(levels: tuple[str, ...]) -> tuple[str, Worker]:
 def probe() -> tuple[str, ...]:
     """The layers that really hold on this machine, strongest level first; for `eureka doctor`."""
     _, worker = _start_first(LEVELS)
-    layers = worker.wait_ready()
+    held = worker.wait_ready()
     worker.close()
-    return layers
+    return held

@@ -128,7 +128,7 @@ class Worker:
             answer = self._receive(START_S)
             if "error" in answer:
                 raise WorkerFailed(answer["error"])
-            group = (self._group.layer,) if self._group is not None else ()
+            group = self._group.layers if self._group is not None else ()
             self.layers = (*answer["layers"], *group)
         return self.layers
 

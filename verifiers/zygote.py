@@ -51,9 +51,9 @@ ENVIRONMENT = {
 }
 CONTROL = 0
 FILES = {  # what a candidate may write, by level
-    confine.NAMESPACES: ["minimal-root", "private-tmp"],
+    confine.NAMESPACES: ["minimal-root", "no-network", "private-tmp"],
     confine.LANDLOCK: ["no-write"],
-    confine.CONTAINER: ["emptied-tmp"],
+    confine.CONTAINER: ["private-tmp"],
 }
 MESSAGE_BYTES = 1 << 20
 NAMESPACE_KINDS = {  # name under /proc/self/ns: name of the layer
