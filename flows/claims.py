@@ -133,13 +133,13 @@ def _held_out(
     """What the problem measures on held-out material; None when the program fails there."""
     import sys
 
-    from eurekaflow.flows.judging import judging
+    from eurekaflow.flows.judging import judging, sandboxed
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.problem import InvalidAnswer
-    from eurekaflow.verifiers.process import ProcessSandbox
 
-    spec = archive.run(attempt.run_id).config["problem"]
-    program = archive.program(attempt.id) or ""
-    with judging(problem) as judge, ProcessSandbox(1) as sandbox:
+    config = RunConfig.model_validate(archive.run(attempt.run_id).config)
+    spec, program = config.problem, archive.program(attempt.id) or ""
+    with judging(problem) as judge, sandboxed(problem, config) as sandbox:
         try:
             return list(problem.remeasure(program, spec=spec, sandbox=sandbox, judge=judge))
         except InvalidAnswer as reason:
@@ -200,6 +200,7 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
 def _returned(archive: Archive, problem: Problem, attempt: AttemptRow) -> Execution:
     """The stored construction as an answer; a matrix, which is not kept, comes from a new run."""
     from eurekaflow.flows.scoring import executed
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.sandbox import Cause, Execution
 
     construction = archive.construction(attempt.id)
@@ -207,9 +208,9 @@ def _returned(archive: Archive, problem: Problem, attempt: AttemptRow) -> Execut
         data = json_format.dumps(problem.answer_of(construction)).encode()
         return Execution(cause=Cause.RETURNED, result=data)
     if problem.returns == "array":
-        budget_s = archive.run(attempt.run_id).config["budget_s"]
+        config = RunConfig.model_validate(archive.run(attempt.run_id).config)
         program = archive.program(attempt.id) or ""
-        found: Execution = executed(problem, program, budget=budget_s, seed=0)
+        found: Execution = executed(problem, program, config, budget=config.budget_s, seed=0)
         return found
     raise UsageError(
         f"attempt {attempt.id} of {problem.name} has no construction to measure again",

@@ -12,6 +12,7 @@ from eurekaflow.flows.trust import told
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.problem import Problem, Verdict
 
@@ -135,7 +136,7 @@ def judged(
     problem: Problem, spec: str, file: Path, text: str, *, mode: str, budget: float, seed: int
 ) -> Verdict:
     """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
-    from eurekaflow.flows.judging import judging
+    from eurekaflow.flows.judging import configured, judging
     from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.gpu_problem import Kernel
     from eurekaflow.verifiers.sandbox import Cause, Execution
@@ -150,36 +151,38 @@ def judged(
         if file.suffix == ".json":
             execution = Execution(cause=Cause.RETURNED, result=text.encode())
         else:
-            execution = executed(problem, text, budget=budget, seed=seed)
+            execution = executed(problem, text, configured(spec), budget=budget, seed=seed)
         return judge.verdict(spec, execution, mode=mode)
 
 
 def tried(problem: Contest, spec: str, file: Path, program: str) -> Verdict:
     """The verdict of a contest program (C++20, or Python by its name) on the problem's cases."""
     from eurekaflow.flows.hardware import usable_cpus
+    from eurekaflow.flows.judging import configured, sandboxed
     from eurekaflow.verifiers.contest_trial import trial
     from eurekaflow.verifiers.judge import Judge
-    from eurekaflow.verifiers.process import ProcessSandbox
 
     language = "python" if file.suffix == ".py" else "cpp"
     workers = usable_cpus()
-    with Judge(workers) as judge, ProcessSandbox(workers) as sandbox:
+    with Judge(workers) as judge, sandboxed(problem, configured(spec), workers) as sandbox:
         run = trial(problem, spec, program, sandbox=sandbox, judge=judge, workers=workers,
                     language=language)  # fmt: skip
     return run.verdict
 
 
-def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any:
-    """The execution of a program in the sandbox, started from one of the problem's seeds."""
+def executed(
+    problem: Problem, program: str, config: RunConfig, *, budget: float, seed: int
+) -> Any:
+    """The execution of a program in the configured sandbox, from one of the problem's seeds."""
     import numpy as np
 
-    from eurekaflow.verifiers.process import ProcessSandbox
+    from eurekaflow.flows.judging import sandboxed
 
     start = next(iter(problem.seeds(np.random.default_rng(seed), 1)), None)
     job = problem.job(
         program, parent=start.construction if start else None, seed=seed, budget_s=budget
     )
-    with ProcessSandbox(1) as sandbox:
+    with sandboxed(problem, config) as sandbox:
         return sandbox.run(job, problem.limits(budget_s=budget))
 
 

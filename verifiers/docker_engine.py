@@ -180,7 +180,8 @@ class Engine:
         try:
             made = self.api.create_container(
                 recipe.image, command=[*PYTHON, "-c", BOOT],
-                stdin_open=True, labels={LABEL: "candidate", HOST: str(os.getpid())}, host_config=settings,
+                stdin_open=True, host_config=settings,
+                labels={LABEL: "candidate", HOST: str(os.getpid())},
                 environment=ENVIRONMENT, hostname="candidate", user=USER, network_disabled=True,
             )  # fmt: skip
         except (self.errors, OSError) as problem:
