@@ -142,13 +142,13 @@ def _held_out(
     """What the problem measures on held-out material; None when the program fails there."""
     import sys
 
-    from eurekaflow.flows.judging import judging
+    from eurekaflow.flows.judging import judging, sandboxed
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.problem import InvalidAnswer
-    from eurekaflow.verifiers.process import ProcessSandbox
 
-    spec = archive.run(attempt.run_id).config["problem"]
-    program = archive.program(attempt.id) or ""
-    with judging(problem) as judge, ProcessSandbox(1) as sandbox:
+    config = RunConfig.model_validate(archive.run(attempt.run_id).config)
+    spec, program = config.problem, archive.program(attempt.id) or ""
+    with judging(problem) as judge, sandboxed(problem, config) as sandbox:
         try:
             return list(problem.remeasure(program, spec=spec, sandbox=sandbox, judge=judge))
         except InvalidAnswer as reason:
@@ -189,10 +189,12 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
     """The stored answer judged in the claim mode. Raises UsageError if it does not hold."""
     from eurekaflow.flows.judging import judging
     from eurekaflow.flows.scoring import judged
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.sandbox import Cause, Execution
 
-    config, mode = archive.run(attempt.run_id).config, problem.claim_mode
-    spec, construction = config["problem"], archive.construction(attempt.id)
+    config = RunConfig.model_validate(archive.run(attempt.run_id).config)
+    spec, mode = config.problem, problem.claim_mode
+    construction = archive.construction(attempt.id)
     if construction is not None and problem.answer == "python":
         data = json_format.dumps(problem.answer_of(construction)).encode()
         with judging(problem) as judge:
@@ -203,7 +205,7 @@ def _measured(archive: Archive, problem: Problem, attempt: AttemptRow) -> Verdic
         program = archive.program(attempt.id) or ""
         file = Path(f"attempt-{attempt.id}")
         verdict = judged(
-            problem, spec, file, program, mode=mode, budget=config["budget_s"], seed=0
+            problem, spec, file, program, mode=mode, budget=config.budget_s, seed=0, config=config
         )
     if verdict.value is None:
         raise UsageError(

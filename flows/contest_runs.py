@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.ahc039 import Ahc039
     from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.problem import Problem, Verdict
@@ -36,16 +37,18 @@ def on_cases(problem: Problem, cases: int | None, *, official: bool) -> Problem:
     return problem.held_out_cases(cases or CASES)
 
 
-def tried(problem: Contest, spec: str, file: Path, program: str, *, mode: str) -> Verdict:
+def tried(
+    problem: Contest, spec: str, file: Path, program: str, *, mode: str, config: RunConfig
+) -> Verdict:
     """The verdict of a contest program (C++20, or Python by its name) on the problem's cases."""
     from eurekaflow.flows.hardware import usable_cpus
+    from eurekaflow.flows.judging import sandboxed
     from eurekaflow.verifiers.contest_trial import trial
     from eurekaflow.verifiers.judge import Judge
     from eurekaflow.verifiers.problem import EXACT, TRAINING
-    from eurekaflow.verifiers.process import ProcessSandbox
 
     workers = usable_cpus()
-    with Judge(workers) as judge, ProcessSandbox(workers) as sandbox:
+    with Judge(workers) as judge, sandboxed(problem, config, workers) as sandbox:
         verdict = trial(problem, spec, program, sandbox=sandbox, judge=judge, workers=workers,
                         language=language_of(file)).verdict  # fmt: skip
     if verdict.value is None:
@@ -58,13 +61,13 @@ def tried(problem: Contest, spec: str, file: Path, program: str, *, mode: str) -
 
 def net(problem: Ahc039, file: Path, program: str) -> str:
     """The first case with the program's polygon, as SVG; "" when the program gives no output."""
+    from eurekaflow.flows.judging import configured, sandboxed
     from eurekaflow.verifiers.ahc039 import picture
     from eurekaflow.verifiers.contest_trial import build
-    from eurekaflow.verifiers.process import ProcessSandbox
     from eurekaflow.verifiers.sandbox import Job
 
     text = problem.generate_input(problem.cases()[0])
-    with ProcessSandbox(1) as sandbox:
+    with sandboxed(problem, configured(problem.name)) as sandbox:
         built = build(problem.standalone(program), sandbox, language=language_of(file))
         if built.failure is not None:
             return ""

@@ -75,14 +75,14 @@ def check(problem: str, /, *, budget: float = 2.0, json: Json = False) -> int:
 
 def examined(spec: str, *, budget: float) -> list[Finding]:
     """Everything that is found out about a problem, its cost on this machine last."""
-    from eurekaflow.flows.judging import judging
+    from eurekaflow.flows.judging import configured, judging, sandboxed
     from eurekaflow.flows.scoring import canonical, find
     from eurekaflow.verifiers.fitness import examine
-    from eurekaflow.verifiers.process import ProcessSandbox
     from eurekaflow.verifiers.safety import Bench
 
     problem = find(spec)
-    with judging(problem) as judge, ProcessSandbox(1) as sandbox:
+    config = configured(canonical(spec))
+    with judging(problem) as judge, sandboxed(problem, config) as sandbox:
         bench = Bench(
             spec=canonical(spec), problem=problem, judge=judge, sandbox=sandbox, budget_s=budget
         )

@@ -10,6 +10,7 @@ from eurekaflow.flows.options import Flag, Json
 from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
+    from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.problem import Problem, Verdict
 
 LARGEST_FILE = 64 << 20  # bytes read of a program or a construction
@@ -175,11 +176,22 @@ def read(file: Path) -> str:
 
 
 def judged(
-    problem: Problem, spec: str, file: Path, text: str, *, mode: str, budget: float, seed: int
+    problem: Problem,
+    spec: str,
+    file: Path,
+    text: str,
+    *,
+    mode: str,
+    budget: float,
+    seed: int,
+    config: RunConfig | None = None,
 ) -> Verdict:
-    """The verdict of a file: data is judged as it is, a program after its run in the sandbox."""
+    """The verdict of a file: data is judged as it is, a program after its run in the sandbox.
+
+    The sandbox is the one that `config` names, that of a run, say, or the configured one.
+    """
     from eurekaflow.flows.contest_runs import tried
-    from eurekaflow.flows.judging import judging
+    from eurekaflow.flows.judging import configured, judging
     from eurekaflow.verifiers.contest import Contest
     from eurekaflow.verifiers.gpu_problem import Kernel
     from eurekaflow.verifiers.sandbox import Cause, Execution
@@ -187,28 +199,32 @@ def judged(
     if isinstance(problem, Kernel):
         return problem.try_out(text, mode=mode).verdict
     if isinstance(problem, Contest):
-        return tried(problem, spec, file, text, mode=mode)
+        return tried(problem, spec, file, text, mode=mode, config=config or configured(spec))
     with judging(problem) as judge:
         if problem.answer in ("cpp", "text", "json"):
             return judge.verdict_of_text(spec, text, mode=mode)
         if file.suffix == ".json":
             execution = Execution(cause=Cause.RETURNED, result=text.encode())
         else:
-            execution = executed(problem, text, budget=budget, seed=seed)
+            execution = executed(
+                problem, text, config or configured(spec), budget=budget, seed=seed
+            )
         return judge.verdict(spec, execution, mode=mode)
 
 
-def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any:
-    """The execution of a program in the sandbox, started from one of the problem's seeds."""
+def executed(
+    problem: Problem, program: str, config: RunConfig, *, budget: float, seed: int
+) -> Any:
+    """The execution of a program in the configured sandbox, from one of the problem's seeds."""
     import numpy as np
 
-    from eurekaflow.verifiers.process import ProcessSandbox
+    from eurekaflow.flows.judging import sandboxed
 
     start = next(iter(problem.seeds(np.random.default_rng(seed), 1)), None)
     job = problem.job(
         program, parent=start.construction if start else None, seed=seed, budget_s=budget
     )
-    with ProcessSandbox(1) as sandbox:
+    with sandboxed(problem, config) as sandbox:
         return sandbox.run(job, problem.limits(budget_s=budget))
 
 

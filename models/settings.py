@@ -92,8 +92,10 @@ class RunConfig(BaseModel):
     sandbox_runtime: str | None = Field(
         None, description="runtime of the containers, such as runsc; none = the engine's default"
     )
-    exclusive_cores: bool = Field(
-        False, description="a core to itself for each candidate, over all runs of this machine"
+    exclusive_cores: bool | None = Field(
+        None,
+        description="a core to itself for each candidate, over all runs of this machine; "
+        "none = where the problem is timed",
     )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept on disk")
     keep_every: int | None = Field(None, ge=1, description="and every n-th; none = no others")

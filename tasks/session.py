@@ -117,7 +117,7 @@ class Session:
     def sandbox(self) -> Sandbox:
         if self.place.make_sandbox is not None:
             return self.place.make_sandbox(self.config)
-        return open_sandbox(self.config, self.limits)
+        return open_sandbox(self.config, self.limits, timed=self.problem.timed)
 
     @property
     def limits(self) -> Limits:

@@ -15,6 +15,7 @@ from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.poison import Culprit, give_up, tried
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
+from eurekaflow.verifiers.allotment import LAYER, run_fairly
 from eurekaflow.verifiers.contest import Contest
 from eurekaflow.verifiers.contest_trial import trial
 from eurekaflow.verifiers.extract import extract
@@ -22,7 +23,14 @@ from eurekaflow.verifiers.gpu_problem import Kernel
 from eurekaflow.verifiers.judge import Judge, JudgeUnavailable, unparseable
 from eurekaflow.verifiers.problem import EXACT, Construction, Outcome, Verdict
 from eurekaflow.verifiers.process import CANARY
-from eurekaflow.verifiers.sandbox import Cause, Execution, Limits, Sandbox, SandboxUnavailable
+from eurekaflow.verifiers.sandbox import (
+    Cause,
+    Execution,
+    Job,
+    Limits,
+    Sandbox,
+    SandboxUnavailable,
+)
 
 STORE_EVERY = 16  # verdicts per transaction
 STDOUT_TAIL = 4000  # characters kept with the attempt
@@ -140,12 +148,19 @@ def judge_one(s: Session, step: int, pending: Pending, parent: Construction | No
         seed=candidate_seed(s.config.seed, step, pending),
         budget_s=s.config.budget_s,
     )
-    execution = s.sandbox.run(job, s.limits)
+    execution = executed(s.sandbox, job, s.limits)
     verdict = s.judge.verdict(s.config.problem, execution)
     if verdict.outcome is Outcome.EXPLOIT:
         text = f"attempt {pending.attempt_id}: {verdict.message}"
         s.notify("note", step=step, metrics={"text": text})
     return row(s, pending, program, verdict, execution)
+
+
+def executed(sandbox: Sandbox, job: Job, limits: Limits) -> Execution:
+    """Run a program; where candidates are timed, a second time when the host was too busy."""
+    if LAYER in sandbox.layers:
+        return run_fairly(sandbox, job, limits)
+    return sandbox.run(job, limits)
 
 
 def candidate_seed(run_seed: int, step: int, pending: Pending) -> int:

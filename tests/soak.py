@@ -2,13 +2,14 @@
 
     python -m tests.soak [--count 20000] [--backend process|docker] [--engine ADDRESS]
 
-Prints a line now and then and fails with what leaked: processes, mounts, cgroups, containers,
-files in the temporary folder, descriptors, memory of this process.
+Prints a line now and then and fails with what leaked: processes, re-parented ones too, mounts,
+cgroups, containers, files in the temporary folder, descriptors, memory of this process.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import random
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from eurekaflow.verifiers import worker
 from eurekaflow.verifiers.docker_engine import LABEL, Engine
 from eurekaflow.verifiers.docker_sandbox import DockerSandbox
 from eurekaflow.verifiers.process import ProcessSandbox
@@ -46,6 +48,8 @@ BAD = (
     "def run(world):\n    return bytearray(1 << 40)",
 )
 SLOW = frozenset({"bomb_output", "bomb_time", "bomb_after_return", "faked_clock", "bomb_forks"})
+MARK = "EUREKAFLOW_SOAK"
+RARELY = 8  # rounds of the mixture in which each slow one is run once
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class State:
     """What could leak, counted from outside."""
 
     processes: int
+    orphans: int
     mounts: int
     cgroups: int
     containers: int
@@ -66,6 +71,7 @@ def look(engine: Engine | None) -> State:
     gc.collect()
     return State(
         processes=len(_descendants(os.getpid())),
+        orphans=len(orphans()),
         mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
         cgroups=sum(1 for root in ("memory", "pids", "unified", "")
                     for _ in Path("/sys/fs/cgroup", root).glob("**/eurekaflow*")),
@@ -92,15 +98,38 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+def mark() -> None:
+    """Before the sandbox starts: its zygotes, and what they fork, carry this process's mark."""
+    worker.ENVIRONMENT[MARK] = str(os.getpid())
+
+
+def orphans() -> list[int]:
+    """Marked processes that are no longer below this one: re-parented to whoever collects."""
+    below, found = set(_descendants(os.getpid())), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = f"{MARK}={os.getpid()}".encode() in (folder / "environ").read_bytes().split(
+                b"\0"
+            )
+            if ours and int(folder.name) not in below:
+                found.append(int(folder.name))
+    return found
+
+
 def programs(seed: int) -> list[str]:
-    """Every program once, the fast good ones often, in a shuffled order that repeats."""
-    hostile = [
-        f"{attack.program}\ndef run(world):\n    return {attack.name}(world)"
+    """`RARELY` rounds of every program, the fast good ones often, the slow ones in one round."""
+    hostile = {
+        attack.name: f"{attack.program}\ndef run(world):\n    return {attack.name}(world)"
         for attack in suite.ATTACKS
-        if attack.name not in SLOW
-    ]
-    mixed = [*GOOD * 30, *BAD * 6, *hostile, "def run(world):\n    while True: pass"]
-    random.Random(seed).shuffle(mixed)
+    }
+    quick = [program for name, program in hostile.items() if name not in SLOW]
+    slow = sorted(SLOW)
+    mixed: list[str] = []
+    for number in range(RARELY):
+        rare = [hostile[name] for name in slow[number::RARELY]]
+        a_round = [*GOOD * 30, *BAD * 6, *quick, *rare, "def run(world):\n    while True: pass"]
+        random.Random(seed + number).shuffle(a_round)
+        mixed += a_round
     return mixed
 
 
@@ -120,7 +149,7 @@ def soak(sandbox: Sandbox, count: int, *, engine: Engine | None, every: int = 10
         world.prepare()
         workers = len(os.sched_getaffinity(0))
         with ThreadPoolExecutor(workers) as pool:
-            started, first, done = time.monotonic(), min(len(mixed), count // 2), 0
+            started, first, done = time.monotonic(), min(len(mixed) // RARELY, count // 2), 0
             list(pool.map(one, range(first)))
             before = look(engine)
             for done in range(first, count, every):
@@ -151,6 +180,8 @@ def main() -> int:
     parser.add_argument("--engine", default=None)
     given = parser.parse_args()
     workers = len(os.sched_getaffinity(0))
+    mark()
+    print(f"{workers} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     if given.backend == "process":
         with ProcessSandbox(workers) as process:
             leaks = soak(process, given.count, engine=None)
@@ -161,7 +192,9 @@ def main() -> int:
             leaks = soak(containers, given.count, engine=engine)
             anomalies = containers.anomalies
         engine.close()
-    print(f"{given.count} candidates, {anomalies} anomalies, leaks: {leaks or 'none'}")
+    verdict = "missed" if leaks or anomalies else "met"
+    print(f"{given.count} candidates, {anomalies} anomalies, leaks: {leaks or 'none'} "
+          f"(target: none, {verdict}; load {os.getloadavg()[0]:.1f})")  # fmt: skip
     return 1 if leaks or anomalies else 0
 
 

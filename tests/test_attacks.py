@@ -24,10 +24,9 @@ NEEDS_ROOT = frozenset({
     "make_namespaces", "make_namespaces_by_clone", "mount_something", "mount_by_descriptor",
     "change_root",
 })  # fmt: skip
-# Malformed bytes harm only who parses them carelessly; forged ones are shown by their own family.
+# Malformed bytes harm only who parses them carelessly.
 NO_CONTROL = frozenset({
-    "duplicate_keys", "deep_nesting", "invalid_text", "wide_numbers", "forged_at_exit",
-    "forged_marshal", "huge_integers",
+    "duplicate_keys", "deep_nesting", "invalid_text", "wide_numbers", "huge_integers",
 })  # fmt: skip
 
 
@@ -75,6 +74,28 @@ def test_without_walls_it_works(attack: Attack, world: World) -> None:
     if attack.name in NEEDS_ROOT and os.geteuid() != 0:
         pytest.skip("works for root only")
     assert suite.control(attack, world)
+
+
+def test_a_harness_that_breaks_shows_no_gain(world: World) -> None:
+    program = """
+class Payload:
+    def __reduce__(self):
+        import os
+        return os._exit, (3,)
+def breaks(world):
+    return Payload()
+"""
+    assert (
+        suite.control(
+            Attack("forging", "breaks", "An answer that ends its reader.", program), world
+        )
+        == []
+    )
+
+
+def test_a_claim_alone_is_worth_nothing_where_the_score_is_recomputed(world: World) -> None:
+    program = "def claims(world):\n    return [0.5] * 60, 0.1, 60\n"
+    assert suite.control(Attack("forging", "claims", "A claim.", program), world) == []
 
 
 def test_there_are_forty_ideas_and_each_is_said_in_words() -> None:

@@ -44,7 +44,7 @@ def test_version_2_is_limited_by_its_files(second: Path) -> None:
     assert (folder / "memory.swap.max").read_text() == "0"
     assert (folder / "pids.max").read_text() == "9"
     (folder / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
-    assert (group.layer, group.kills()) == ("cgroup2", 2)
+    assert (group.layers, group.kills()) == (("cgroup-memory", "cgroup-pids"), 2)
 
 
 def test_without_granted_controllers_there_is_no_group(second: Path) -> None:

@@ -205,6 +205,30 @@ class Overfitted(Erdos):
 
 
 @pytest.mark.services
+def test_the_final_selection_uses_the_runs_own_sandbox_and_refuses_below_its_layers(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "overfitted.py"
+    file.write_text(HELD_OUT)
+    archive.add_problem("overfitted", "1", "min", "C5")
+    config = RunConfig.model_validate(
+        {**preset_values("small-cpu"), "problem": str(file), "sandbox_layers": "warp-drive"}
+    )
+    run = archive.add_run(
+        problem="overfitted", config=config.model_dump(mode="json"), seed=0, versions={},
+        fingerprint={}, hardware={},
+    )  # fmt: skip
+    with archive.hold(run.id, owner="the test") as hold:
+        archive.add_seeds(hold, seeds(-9.0))
+        parent = archive.attempts(run.id, -1)[0].id
+        expand(archive, hold, 0, [(parent, [(-0.1, "0.7")])])
+    monkeypatch.setenv("EUREKA_DATABASE_URL", archive.url)
+    assert cli.main(["best", str(run.uuid), "--final"]) != 0
+    assert "not the required warp-drive" in capsys.readouterr().err
+
+
+@pytest.mark.services
 def test_the_final_selection_orders_the_finalists_by_what_is_held_out(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from eurekaflow.verifiers import cpp, docker_frames
 from eurekaflow.verifiers.contract import SandboxContract, run, value
+from eurekaflow.verifiers.docker_container import Container
 from eurekaflow.verifiers.docker_engine import Engine
 from eurekaflow.verifiers.docker_frames import FrameError
 from eurekaflow.verifiers.docker_rootfs import compiler_packages
@@ -44,9 +46,9 @@ def single(address: str | None) -> Iterator[DockerSandbox]:
 
 
 def test_every_layer_is_there(single: DockerSandbox) -> None:
-    engine = ("container", "no-network", "read-only-root", "no-capabilities", "engine-seccomp",
+    engine = ("container", "no-network", "minimal-root", "no-capabilities", "engine-seccomp",
               "engine-no-new-privs", "engine-user", "cgroup-memory", "cgroup-pids")  # fmt: skip
-    inside = ("seccomp", "landlock", "rlimits", "no_new_privs", "unprivileged", "emptied-tmp")
+    inside = ("seccomp", "landlock", "rlimits", "no_new_privs", "unprivileged", "private-tmp")
     assert set(engine + inside) <= set(single.layers)
     assert single.image.startswith("sha256:")
 
@@ -110,6 +112,33 @@ def test_a_layer_that_the_engine_does_not_give_refuses(address: str | None) -> N
         DockerSandbox(1, base_url=address, required=frozenset({"warp-drive"}))
 
 
+class Ending:
+    """An engine that learns of a container's end later than the reader of its stream."""
+
+    errors = ValueError
+
+    def __init__(self) -> None:
+        self.api = self
+        self.states = [{"Running": True}, {"Running": False, "OOMKilled": True}]
+
+    def inspect_container(self, _: str) -> dict[str, dict[str, bool]]:
+        return {"State": self.states.pop(0)}
+
+
+def test_a_memory_bomb_that_ends_the_container_is_the_candidates_doing() -> None:
+    container = Container.__new__(Container)
+    container.id, container._engine = "x", cast(Engine, Ending())
+    assert container._out_of_memory()
+
+
+def test_the_engine_keeps_an_ended_container_until_its_end_is_known(
+    single: DockerSandbox,
+) -> None:
+    (container,) = single._alive
+    about = single._engine.api.inspect_container(container.id)
+    assert about["HostConfig"]["AutoRemove"] is False
+
+
 def test_a_host_that_is_killed_leaves_no_container(address: str | None) -> None:
     script = (
         "import os, sys\n"
@@ -124,9 +153,11 @@ def test_a_host_that_is_killed_leaves_no_container(address: str | None) -> None:
     (left,) = done.stdout.split()
     engine = Engine(address)
     deadline = time.monotonic() + 30
-    while any(row["Id"] == left for row in engine.api.containers(all=True)):
+    while any(row["Id"] == left for row in engine.api.containers()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    engine.sweep()  # as the next sandbox does
+    assert not any(row["Id"] == left for row in engine.api.containers(all=True))
     engine.close()
 
 

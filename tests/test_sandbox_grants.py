@@ -68,7 +68,7 @@ def test_without_user_namespaces_a_run_that_needs_them_refuses_with_the_fix() ->
     said = without_user_namespaces({"minimal-root"})
     assert said.startswith("refused:")
     assert "not the required minimal-root" in said
-    assert "sysctl user.max_user_namespaces=15000" in said
+    assert "minimal-root: allow user namespaces: sysctl user.max_user_namespaces=15000" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are of an ordinary user already")

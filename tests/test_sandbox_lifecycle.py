@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from eurekaflow.verifiers import process
+from eurekaflow.verifiers.cgroup import ControlGroup
 from eurekaflow.verifiers.contract import run, value
 from eurekaflow.verifiers.process import ProcessSandbox
 from eurekaflow.verifiers.sandbox import Cause, Limits, SandboxUnavailable
+from eurekaflow.verifiers.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -133,6 +135,71 @@ def test_a_stopped_zygote_is_given_up(
     assert value(again) == 2
     assert single.anomalies == 1
     assert not _alive(int(first.worker))
+
+
+def _forbid_forks(worker: Worker) -> None:
+    if worker._group is None:
+        pytest.skip("no control groups here")
+    (worker._group._folders[-1] / "pids.max").write_text("0")
+
+
+def test_a_zygote_that_cannot_fork_is_replaced(single: ProcessSandbox) -> None:
+    first = run(single, "return 1")
+    for zygote in single._workers:
+        _forbid_forks(zygote)
+    again = run(single, "return 2")
+    assert value(again) == 2
+    assert again.worker != first.worker
+    assert single.anomalies == 1
+
+
+def test_a_machine_on_which_no_zygote_can_fork_is_no_bad_candidate(
+    single: ProcessSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = Worker._limit_group
+
+    def starved(worker: Worker, limits: Limits) -> int:
+        killed = limit(worker, limits)
+        _forbid_forks(worker)
+        return killed
+
+    monkeypatch.setattr(Worker, "_limit_group", starved)
+    with pytest.raises(SandboxUnavailable, match="failed: BlockingIOError"):
+        run(single, "return 1")
+
+
+def test_a_zygote_with_fewer_walls_than_the_first_is_not_used(
+    single: ProcessSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "cgroup-memory" not in single.layers:
+        pytest.skip("no control groups here")
+    monkeypatch.setattr(ControlGroup, "make", lambda: None)
+    for zygote in single._workers:
+        os.kill(zygote.pid, signal.SIGKILL)
+    with pytest.raises(SandboxUnavailable, match="lacks cgroup-memory"):
+        run(single, "return 1")
+
+
+def test_threads_are_counted_where_no_control_group_counts_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ControlGroup, "make", lambda: None)
+    body = """
+import threading
+threading.stack_size(64 << 10)
+stop, started = threading.Event(), 0
+try:
+    while started < 400:
+        threading.Thread(target=stop.wait, daemon=True).start()
+        started += 1
+except RuntimeError: pass
+return started
+"""
+    try:
+        with ProcessSandbox(1, levels=("landlock",)) as backend:
+            assert 32 <= value(run(backend, body)) <= 100
+    except SandboxUnavailable as reason:
+        pytest.skip(str(reason))
 
 
 def test_zygotes_are_recycled_after_their_count() -> None:

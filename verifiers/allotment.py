@@ -23,6 +23,7 @@ from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits, Sandbox,
 
 FOLDER = Path("/tmp/eurekaflow-cores")
 POLL_S = 0.02
+LAYER = "exclusive-core"
 LOADED = 1.25  # runnable tasks for each core, over the last minute
 
 
@@ -62,9 +63,9 @@ class Cores:
 
     def _lock(self, core: int) -> int | None:
         """A descriptor that holds the core, or None when another process has it."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        path = self._folder / f"core-{core}"
         try:
-            held = os.open(self._folder / f"core-{core}", flags, 0o666)
+            held = _opened(path)
         except OSError as problem:
             raise SandboxUnavailable(
                 f"the lock of core {core} cannot be opened: {problem}; remove {self._folder}"
@@ -79,17 +80,22 @@ class Cores:
         return held
 
 
+def _opened(path: Path) -> int:
+    """The lock's descriptor. Another user's file in a shared folder opens only without O_CREAT
+    (fs.protected_regular), so it is made only where there is none."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    with contextlib.suppress(FileExistsError):
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    return os.open(path, flags)
+
+
 class AllottedSandbox:
     """A sandbox that gives each candidate a core to itself. See `Sandbox` for the contract."""
 
-    def __init__(
-        self,
-        inner: Sandbox,
-        cores: Cores,
-        *,
-        load: Callable[[], float] = lambda: os.getloadavg()[0],
-    ) -> None:
-        self._inner, self._cores, self._load = inner, cores, load
+    def __init__(self, inner: Sandbox, cores: Cores) -> None:
+        self._inner, self._cores = inner, cores
 
     @property
     def name(self) -> str:
@@ -97,21 +103,10 @@ class AllottedSandbox:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        return (*self._inner.layers, "exclusive-core")
+        return (*self._inner.layers, LAYER)
 
     def run(self, job: Job, limits: Limits) -> Execution:
-        """Run on a core of its own; a timeout on a loaded host once more, both recorded."""
-        first = self._once(job, limits)
-        if first.cause is not Cause.TIMEOUT or not self.loaded():
-            return first
-        second = self._once(job, limits)
-        return replace(second, earlier=(first,), queue_s=first.queue_s + second.queue_s)
-
-    def loaded(self) -> bool:
-        """Whether more wants to run on this host than it has cores."""
-        return self._load() > LOADED * (os.cpu_count() or 1)
-
-    def _once(self, job: Job, limits: Limits) -> Execution:
+        """Run on a core of its own."""
         queued = time.monotonic()
         with self._cores.one() as core:
             waited = time.monotonic() - queued
@@ -121,3 +116,28 @@ class AllottedSandbox:
     def close(self) -> None:
         """Close the sandbox within."""
         self._inner.close()
+
+
+def host_is_loaded() -> bool:
+    """Whether more wants to run on this host than it has cores."""
+    return os.getloadavg()[0] > LOADED * (os.cpu_count() or 1)
+
+
+def run_fairly(
+    sandbox: Sandbox,
+    job: Job,
+    limits: Limits,
+    *,
+    settle: Callable[[Execution], Execution] = lambda execution: execution,
+    delayed: Callable[[Execution], bool] = lambda _: host_is_loaded(),
+) -> Execution:
+    """Run a timed candidate; a timeout that the host may have caused once more, both recorded.
+
+    The only place that runs anything twice. `settle` may call an execution late that no limit
+    ended, `delayed` says whether the host made it wait.
+    """
+    first = settle(sandbox.run(job, limits))
+    if first.cause is not Cause.TIMEOUT or not delayed(first):
+        return first
+    second = settle(sandbox.run(job, limits))
+    return replace(second, earlier=(first,), queue_s=first.queue_s + second.queue_s)

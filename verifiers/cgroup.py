@@ -53,8 +53,8 @@ class ControlGroup:
         return None
 
     @property
-    def layer(self) -> str:
-        return f"cgroup{self._version}"
+    def layers(self) -> tuple[str, ...]:
+        return tuple(f"cgroup-{name}" for name in CONTROLLERS)
 
     def add(self, pid: int) -> None:
         """Move a process in; what it forks from now on is in it too. Raises OSError."""

@@ -43,6 +43,8 @@ class Confinement:
     own_pid_namespace: int | None  # descriptor of the zygote's own
     proc: int  # descriptor of the host's /proc; closed before the program starts
     scratch: str = "/tmp"
+    masked: Sequence[str] = ()  # folders that a candidate must find empty and closed
+    grouped: bool = False  # in a control group, which counts the threads of this zygote alone
     read_search: bool = False  # the interpreter lies under a folder closed to others
 
 
@@ -131,9 +133,8 @@ def limit_resources(setting: Confinement, allowance: Allowance) -> None:
     }
     if setting.level == NAMESPACES:
         hard[resource.RLIMIT_NPROC] = allowance.processes + THREADS
-    elif (
-        allowance.processes > 1 and setting.level != CONTAINER
-    ):  # here the kernel counts every process of the user
+    elif setting.level != CONTAINER and (allowance.processes > 1 or not setting.grouped):
+        # Here the kernel counts every process of the user.
         hard[resource.RLIMIT_NPROC] = _tasks() + allowance.processes + THREADS
     for kind, wanted in hard.items():
         _, ceiling = resource.getrlimit(kind)
@@ -194,6 +195,8 @@ def seccomp_holds() -> bool:
         lambda: sc.call("keyctl", 0, -3, 0),
         lambda: os.chmod("/", 0o755),
         lambda: os.kill(os.getppid(), 0),
+        lambda: os.getsid(os.getppid()),
+        lambda: sc.call("inotify_init1", 0),
     )
     return all(_refused(attempt, errno.EPERM) for attempt in attempts)
 
@@ -221,6 +224,11 @@ def candidate_holds(setting: Confinement) -> bool:
         and _refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM), errno.EPERM)
         and _refused(lambda: os.mkdir("/canary"), *refused)
         and _refused(lambda: os.mkdir("/usr/canary"), *refused)
+        and all(
+            _refused(lambda: os.mkdir(f"{path}/canary"), *refused)  # noqa: B023
+            for path in setting.masked
+            if os.path.isdir(path)
+        )
     )
     if setting.level in (NAMESPACES, CONTAINER):
         os.mkdir(f"{setting.scratch}/canary")

@@ -71,6 +71,7 @@ class Contest(Problem):
     )  # the judge counts in whole numbers: every mode is exact
     finalists = 3
     case_target: ClassVar[float]  # a case score slightly better than the record's mean
+    timed = True
     held_out: Sequence[int] = ()  # the cases instead of the local ones, when there are any
 
     def generate_input(self, seed: int) -> str:

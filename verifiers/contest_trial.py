@@ -18,6 +18,7 @@ from functools import partial
 from threading import Event
 
 from eurekaflow.verifiers import cpp
+from eurekaflow.verifiers.allotment import run_fairly
 from eurekaflow.verifiers.contest import CPU_S, MEMORY_BYTES, WALL_S, Contest
 from eurekaflow.verifiers.judge import Judge, stdout_tail
 from eurekaflow.verifiers.problem import Outcome, Verdict
@@ -38,12 +39,16 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case: its verdict, its last run, and the time of an earlier run that was not counted."""
+    """One case: its verdict and its last run, which knows of an earlier one that did not count."""
 
     seed: int
     verdict: Verdict
     execution: Execution
-    first: Execution | None = None
+
+    @property
+    def first(self) -> Execution | None:
+        """The run that did not count, when the machine made it wait."""
+        return self.execution.earlier[0] if self.execution.earlier else None
 
     @property
     def valid(self) -> bool:
@@ -90,10 +95,7 @@ def build(source: str, sandbox: Sandbox, *, language: str) -> cpp.Compiled:
     if language == "python":
         interpreter = os.path.realpath(sys.executable)
         return cpp.Compiled(binary=f"#!{interpreter} -SB\n{source}".encode())
-    execution = sandbox.run(cpp.job(source), cpp.LIMITS)
-    if execution.cause is Cause.TIMEOUT and _waited(execution):
-        execution = sandbox.run(cpp.job(source), cpp.LIMITS)
-    return cpp.read(execution)
+    return cpp.read(run_fairly(sandbox, cpp.job(source), cpp.LIMITS, delayed=_waited))
 
 
 def _case(
@@ -110,12 +112,8 @@ def _case(
         return None
     job = Job(executable=binary, stdin=problem.generate_input(seed).encode())
     limits = problem.limits(budget_s=CPU_S)
-    execution, first = _within_limits(sandbox.run(job, limits)), None
-    if execution.cause is Cause.TIMEOUT and _waited(execution):
-        first, execution = execution, _within_limits(sandbox.run(job, limits))
-    case = Case(
-        seed=seed, verdict=_verdict(judge, spec, seed, execution), execution=execution, first=first
-    )
+    execution = run_fairly(sandbox, job, limits, settle=_within_limits, delayed=_waited)
+    case = Case(seed=seed, verdict=_verdict(judge, spec, seed, execution), execution=execution)
     if not case.valid:
         stop.set()
     return case
@@ -156,6 +154,7 @@ def _summed(problem: Contest, cases: Sequence[Case]) -> Trial:
     execution = replace(
         cases[0].execution,
         result=None,
+        earlier=(),
         queue_s=sum(case.execution.queue_s for case in cases),
         wall_s=sum(case.execution.wall_s for case in cases),
         cpu_s=sum(case.execution.cpu_s for case in cases),

@@ -27,6 +27,7 @@ from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits
 START_S = 180.0  # importing scipy in a container on a loaded machine
 GRACE_S = 45.0  # beyond the wall limit: what the zygote is granted, and a little
 HELLO_BYTES = 1 << 16
+ENDED_S = 5.0  # for the engine to say how a container ended whose stream has ended
 STDOUT, STREAM_HEADER = 1, 8
 CLEAN = (Cause.RETURNED, Cause.RAISED)  # after any other end the container is not used again
 
@@ -137,10 +138,16 @@ class Container:
         return bytes(data)
 
     def _out_of_memory(self) -> bool:
-        """Whether the engine's memory limit ended it; it may be removed already."""
+        """Whether the engine's memory limit ended it; its stream ends before the engine knows."""
+        deadline = time.monotonic() + ENDED_S
         with contextlib.suppress(self._engine.errors, OSError):
-            state = self._engine.api.inspect_container(self.id)["State"]
-            return bool(state.get("OOMKilled"))
+            while True:
+                state = self._engine.api.inspect_container(self.id)["State"]
+                if state.get("OOMKilled"):
+                    return True
+                if not state.get("Running") or time.monotonic() > deadline:
+                    return False
+                time.sleep(0.05)
         return False
 
     def kill(self) -> None:

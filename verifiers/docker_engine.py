@@ -6,6 +6,7 @@ as the docker command finds it: DOCKER_HOST, else the default socket.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -21,6 +22,8 @@ from eurekaflow.verifiers.sandbox import Limits, SandboxUnavailable
 
 REPOSITORY = "eurekaflow-candidate"
 LABEL = "eurekaflow.sandbox"
+HOST = "eurekaflow.host"  # label: the process that a container belongs to
+ENDED = ["created", "exited", "dead"]
 DOCKER = Path(__file__).resolve().parent.parent / "docker"
 ZYGOTES_BYTES = 512 << 20  # the porter and two zygotes, one with scipy, beside the candidate
 OWN_PROCESSES = 16
@@ -97,6 +100,18 @@ class Engine:
         """Let go of the connections."""
         self.api.close()
 
+    def sweep(self) -> None:
+        """Remove the ended containers of hosts that are gone: one that was killed removes none."""
+        filters = {"label": f"{LABEL}=candidate", "status": ENDED}
+        try:
+            for found in self.api.containers(all=True, filters=filters):
+                if not Path("/proc", found["Labels"].get(HOST) or "-").exists():
+                    with contextlib.suppress(self.errors):
+                        self.api.remove_container(found["Id"], force=True)
+        except (self.errors, OSError) as problem:
+            message = f"the engine does not list its containers: {problem}"
+            raise SandboxUnavailable(message) from None
+
     def image(self) -> str:
         """The id of the image for this installation; it and its base are built when absent."""
         base = f"{REPOSITORY}-base:{docker_rootfs.tag()}"
@@ -161,12 +176,12 @@ class Engine:
             log_config={"type": "none", "config": {}},
             ulimits=[{"name": k, "soft": v, "hard": v} for k, v in self._ulimits.items()],
             runtime=recipe.runtime,
-            auto_remove=True,
         )
         try:
             made = self.api.create_container(
                 recipe.image, command=[*PYTHON, "-c", BOOT],
-                stdin_open=True, labels={LABEL: "candidate"}, host_config=settings,
+                stdin_open=True, host_config=settings,
+                labels={LABEL: "candidate", HOST: str(os.getpid())},
                 environment=ENVIRONMENT, hostname="candidate", user=USER, network_disabled=True,
             )  # fmt: skip
         except (self.errors, OSError) as problem:

@@ -85,7 +85,7 @@ def own_layers() -> list[str]:
     found = {
         "container": os.getpid() == 1,
         "no-network": _interfaces() <= {"lo"},
-        "read-only-root": _refused_folder("/canary"),
+        "minimal-root": _refused_folder("/canary"),
         "no-capabilities": not any(
             int(status[f"Cap{kind}"], 16) for kind in ("Prm", "Eff", "Bnd")
         ),

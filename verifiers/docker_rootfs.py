@@ -27,8 +27,8 @@ CODE, SITE = "/opt/code", "/opt/site"  # where ours and numpy's lie in the image
 RECIPE = "3"  # raise it when this file packs something else
 FOLDER = Path(__file__).resolve().parent
 INSIDE = """
-__init__ candidate cgroup confine docker_frames docker_porter exchange landlock namespaces process
-sandbox seccomp stub syscalls worker zygote
+__init__ candidate cgroup confine docker_frames docker_porter exchange landlock layers namespaces
+process sandbox seccomp stub syscalls worker zygote
 """
 SKIPPED_FOLDERS = frozenset({
     "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages",

@@ -19,6 +19,7 @@ import time
 from dataclasses import replace
 from types import TracebackType
 
+from eurekaflow.verifiers import layers
 from eurekaflow.verifiers.docker_container import Container, ContainerFailed
 from eurekaflow.verifiers.docker_engine import Engine, Recipe, Shape
 from eurekaflow.verifiers.process import CANARY
@@ -26,7 +27,7 @@ from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits, SandboxU
 
 ATTEMPTS = 2  # the second time in a fresh container
 LEAST = frozenset({
-    "container", "no-network", "read-only-root", "no-capabilities", "engine-user", "seccomp",
+    "container", "no-network", "minimal-root", "no-capabilities", "engine-user", "seccomp",
 })  # fmt: skip
 
 
@@ -55,6 +56,7 @@ class DockerSandbox:
             raise ValueError(f"workers must be at least 1, not {workers}")
         self.anomalies = 0
         self._engine = Engine(base_url)
+        self._engine.sweep()
         self._recipe = Recipe(image=self._engine.image(), runtime=runtime)
         self._recycle_after, self._workers = recycle_after, workers
         self._lock = threading.Lock()
@@ -63,7 +65,7 @@ class DockerSandbox:
         self._idle: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         try:
             self._layers = self._fill(Shape.of(limits or Limits()))
-            self._require(LEAST | required)
+            layers.require(self.layers, LEAST | required, backend="container")
             self._try_canary(limits or Limits())
         except BaseException:
             self.close()
@@ -154,15 +156,6 @@ class DockerSandbox:
                 return container
         container.close()
         raise SandboxUnavailable("the sandbox was closed while a job was running")
-
-    def _require(self, required: frozenset[str]) -> None:
-        missing = sorted(required - set(self.layers))
-        if missing:
-            raise SandboxUnavailable(
-                f"the container sandbox has {', '.join(self.layers)} but not the required "
-                f"{', '.join(missing)}; use an engine that grants them (rootless engines need "
-                "cgroup v2 with delegation), or ask for less in `sandbox_layers`"
-            )
 
     def _try_canary(self, limits: Limits) -> None:
         execution = self.run(CANARY, limits)

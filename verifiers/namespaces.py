@@ -128,6 +128,7 @@ class _Sources:
         flags = os.O_PATH | os.O_CLOEXEC
         self._shown = {path: os.open(path, flags) for path in wanted}
         self._masked = frozenset(path for path in masked if os.path.isdir(path))
+        self._covered: list[str] = []
 
     def place(self) -> None:
         for path, link in self._links.items():
@@ -135,6 +136,8 @@ class _Sources:
         every = [*self._shown, *(self._masked - set(self._shown))]
         for path in sorted(every, key=lambda path: (path.count("/"), path)):
             self._place_one(path)
+        for target in self._covered:  # only now: what is shown below one needs its mount point
+            sc.mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
         for descriptor in self._shown.values():
             os.close(descriptor)
 
@@ -144,6 +147,7 @@ class _Sources:
             if os.path.isdir(target):  # only where a shown folder would reveal it
                 sc.mount("tmpfs", target, kind="tmpfs", flags=MS_NOSUID | MS_NODEV,
                          options="mode=755,size=64k")  # fmt: skip
+                self._covered.append(target)
             return
         source = f"/proc/self/fd/{self._shown[path]}"
         if os.path.isdir(source):

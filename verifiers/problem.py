@@ -147,6 +147,7 @@ class Problem:
     claim_mode: ClassVar[str] = EXACT  # the mode that a reported result rests on
     finalists: ClassVar[int] = 1  # best attempts that the final selection measures again
     redraws: ClassVar[bool] = False  # seeds are drawn anew whenever one is chosen as parent
+    timed: ClassVar[bool] = False  # speed decides: each candidate gets a core to itself
     told_budget: ClassVar[bool] = True  # candidates are told how many seconds they have
     noise: ClassVar[float] = 0.0  # declared scatter of values, as a part of them: timed answers
     verification_s: float = 30.0  # seconds after which `judge` is given up

@@ -19,7 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
-from eurekaflow.verifiers import cgroup
+from eurekaflow.verifiers import cgroup, layers
 from eurekaflow.verifiers.sandbox import Cause, Execution, Job, Limits, SandboxUnavailable
 from eurekaflow.verifiers.worker import Worker, WorkerFailed
 
@@ -73,7 +73,7 @@ class ProcessSandbox:
         for _ in range(workers - 1):
             self._idle.put({"numpy": self._launch("numpy")})
         try:
-            self._require(required or frozenset())
+            layers.require(self._layers, required or (), backend="process")
             self._try_canary()
         except BaseException:
             self.close()
@@ -107,6 +107,7 @@ class ProcessSandbox:
             worker = slot.get(stack) or self._launch(stack)
             slot[stack] = worker
             try:
+                self._compare(worker)
                 execution = worker.run(job, limits)
             except WorkerFailed as problem:
                 failures.append(str(problem))
@@ -123,6 +124,12 @@ class ProcessSandbox:
             "Run `eureka doctor` to see what the sandbox is missing."
         )
 
+    def _compare(self, worker: Worker) -> None:
+        """A later zygote stands behind the same walls as the first, or it is not used."""
+        lost = sorted(set(self._layers) - set(worker.wait_ready()))
+        if lost:
+            raise WorkerFailed(f"a new zygote lacks {', '.join(lost)}, which the first one had")
+
     def _retire(self, slot: _Slot, stack: str) -> None:
         worker = slot.pop(stack)
         worker.close()
@@ -136,14 +143,6 @@ class ProcessSandbox:
             worker = Worker(self.level, stack)
             self._workers.add(worker)
         return worker
-
-    def _require(self, required: frozenset[str]) -> None:
-        missing = sorted(required - set(self._layers))
-        if missing:
-            raise SandboxUnavailable(
-                f"the sandbox has {', '.join(self._layers)} but not the required "
-                f"{', '.join(missing)}; {FIX}"
-            )
 
     def _try_canary(self) -> None:
         execution = self.run(CANARY, Limits())
@@ -197,6 +196,6 @@ def _start_first(levels: tuple[str, ...]) -> tuple[str, Worker]:
 def probe() -> tuple[str, ...]:
     """The layers that really hold on this machine, strongest level first; for `eureka doctor`."""
     _, worker = _start_first(LEVELS)
-    layers = worker.wait_ready()
+    held = worker.wait_ready()
     worker.close()
-    return layers
+    return held

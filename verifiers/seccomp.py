@@ -1,9 +1,11 @@
 """The system-call filter of a candidate, assembled as classic BPF.
 
 Stops: sockets, other processes' memory and signals, new namespaces, mounts, kernel keys, BPF,
-io_uring, userfaultfd, anonymous executable files, System V memory outside every limit, terminal
-injection, and, unless asked for, new processes (with them come socket pairs). Calls newer than the
-table are answered ENOSYS.
+io_uring and the older asynchronous calls (their requests are counted for the whole machine),
+watching files, file locks, userfaultfd, anonymous executable files, System V memory outside every
+limit, terminal injection, and, unless asked for, new processes (with them come socket pairs).
+Without a pid namespace, questions about other processes too. Calls newer than the table are
+answered ENOSYS.
 Does not stop: reading and writing files (that is the mount namespace's and Landlock's part).
 
 Standard library only: the zygote imports this file in an interpreter without site-packages.
@@ -27,25 +29,32 @@ NEW_NAMESPACES = (
     | sc.CLONE_NEWNET | sc.CLONE_NEWCGROUP
 )  # fmt: skip
 TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
-SIGNAL_ROUTING = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+FCNTL_DENIED = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
+FCNTL_LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and the same of open files
 
 DENIED = """
 accept acct add_key adjtimex bind bpf chroot clock_adjtime clock_settime connect delete_module
-execveat fanotify_init fanotify_mark finit_module fsconfig fsmount fsopen fspick init_module
-io_uring_enter io_uring_register io_uring_setup ioperm iopl ioprio_set kcmp kexec_file_load
-kexec_load keyctl listen listmount lookup_dcookie memfd_create memfd_secret migrate_pages
-modify_ldt mount mount_setattr move_mount move_pages mq_open mq_unlink msgctl msgget msgrcv msgsnd
-name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality pidfd_getfd
-pidfd_open pidfd_send_signal pivot_root process_madvise process_mrelease process_vm_readv
-process_vm_writev ptrace quotactl quotactl_fd reboot request_key rt_sigqueueinfo rt_tgsigqueueinfo
-sched_setaffinity sched_setattr sched_setparam sched_setscheduler semctl semget semop semtimedop
-setdomainname sethostname setns setpriority settimeofday shmat shmctl shmdt shmget socket
-socketpair statmount swapoff swapon syslog umount2 unshare uselib userfaultfd vhangup
+execveat fanotify_init fanotify_mark finit_module flock fsconfig fsmount fsopen fspick init_module
+inotify_add_watch inotify_init inotify_init1 io_cancel io_destroy io_getevents io_pgetevents
+io_setup io_submit io_uring_enter io_uring_register io_uring_setup ioperm iopl ioprio_set kcmp
+kexec_file_load kexec_load keyctl listen listmount lookup_dcookie memfd_create memfd_secret
+migrate_pages modify_ldt mount mount_setattr move_mount move_pages mq_open mq_unlink msgctl msgget
+msgrcv msgsnd name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality
+pidfd_getfd pidfd_open pidfd_send_signal pivot_root process_madvise process_mrelease
+process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot request_key rt_sigqueueinfo
+rt_tgsigqueueinfo sched_setaffinity sched_setattr sched_setparam sched_setscheduler semctl semget
+semop semtimedop setdomainname sethostname setns setpriority settimeofday shmat shmctl shmdt shmget
+socket socketpair statmount swapoff swapon syslog umount2 unshare uselib userfaultfd vhangup
 """
 # Landlock does not cover metadata (nor truncation before ABI 3): denied without a private root.
 METADATA = """
 chmod chown fchmod fchmodat fchmodat2 fchown fchownat fremovexattr fsetxattr ftruncate futimesat
 lchown lremovexattr lsetxattr removexattr setxattr truncate utime utimensat utimes
+"""
+# Of another process: whether it is there, its session, its group, how and where it runs.
+QUESTIONS = """
+get_robust_list getpgid getsid sched_getaffinity sched_getattr sched_getparam sched_getscheduler
+sched_rr_get_interval
 """
 NEW_PROCESSES = ("fork", "vfork")
 AF_UNIX = 1
@@ -96,8 +105,18 @@ def _clone(threads_only: bool) -> list[Instruction]:
 def _own_process_only(pid: int) -> list[Instruction]:
     """Without a pid namespace: reach no other process, and end together with the zygote."""
     signals = _allow_values("kill", 0, (pid,)) + _allow_values("tgkill", 0, (pid,))
-    limits = _allow_values("prlimit64", 0, (0, pid))
-    return signals + limits + _deny(["tkill"]) + _deny_values("prctl", 0, (sc.PR_SET_PDEATHSIG,))
+    own = [step for name in ("prlimit64", *QUESTIONS.split())
+           for step in _allow_values(name, 0, (0, pid))]  # fmt: skip
+    own += _own_priority(pid) + _deny(["ioprio_get", "tkill"])
+    return signals + own + _deny_values("prctl", 0, (sc.PR_SET_PDEATHSIG,))
+
+
+def _own_priority(pid: int) -> list[Instruction]:
+    """getpriority of this process, not of a group or a user."""
+    body = [_argument(0), (JUMP_EQUAL, 1, 0, 0), fail(errno.EPERM), _argument(1)]
+    for value in (0, pid):
+        body += [(JUMP_EQUAL, 0, 1, value), _allow()]
+    return _when("getpriority", [*body, fail(errno.EPERM)])
 
 
 def _pairs(allowed: bool) -> list[Instruction]:
@@ -115,7 +134,8 @@ def assemble(
 ) -> bytes:
     """The filter as `struct sock_filter[]`; `pid` when no pid namespace hides other processes.
 
-    `allowed` are names of `DENIED` that this kind of candidate cannot do without.
+    `allowed` are names of `DENIED` that this kind of candidate cannot do without; "flock" stands
+    for every kind of file lock.
     """
     machine = platform.machine()
     program: list[Instruction] = [
@@ -133,7 +153,7 @@ def assemble(
         *_clone(processes == 1),
         *([] if pid is None else _own_process_only(pid)),
         *_deny_values("ioctl", 1, TERMINAL_INJECTION),
-        *_deny_values("fcntl", 1, SIGNAL_ROUTING),
+        *_deny_values("fcntl", 1, FCNTL_DENIED + (() if "flock" in allowed else FCNTL_LOCKS)),
         _allow(),
     ]
     return b"".join(struct.pack("=HBBI", *step) for step in program)

@@ -42,6 +42,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "fchownat": (260, 54),
     "fcntl": (72, 25),
     "finit_module": (313, 273),
+    "flock": (73, 32),
     "fork": (57, None),
     "fremovexattr": (199, 16),
     "fsconfig": (431, 431),
@@ -51,13 +52,27 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "fspick": (433, 433),
     "ftruncate": (77, 46),
     "futimesat": (261, None),
+    "get_robust_list": (274, 100),
+    "getpgid": (121, 155),
+    "getpriority": (140, 141),
+    "getsid": (124, 156),
     "init_module": (175, 105),
+    "inotify_add_watch": (254, 27),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "io_cancel": (210, 3),
+    "io_destroy": (207, 1),
+    "io_getevents": (208, 4),
+    "io_pgetevents": (333, 292),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "io_uring_setup": (425, 425),
     "ioctl": (16, 29),
     "ioperm": (173, None),
     "iopl": (172, None),
+    "ioprio_get": (252, 31),
     "ioprio_set": (251, 30),
     "kcmp": (312, 272),
     "kexec_file_load": (320, 294),
@@ -111,6 +126,11 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "request_key": (249, 218),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
+    "sched_getaffinity": (204, 123),
+    "sched_getattr": (315, 275),
+    "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120),
+    "sched_rr_get_interval": (148, 127),
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
@@ -179,7 +199,9 @@ def _checked(name: str, returned: int) -> int:
 
 def call(name: str, *arguments: object) -> int:
     """A raw system call by name; raises OSError."""
-    return _checked(name, _libc.syscall(ctypes.c_long(number(name) or -1), *map(_word, arguments)))
+    known = number(name)
+    known = -1 if known is None else known
+    return _checked(name, _libc.syscall(ctypes.c_long(known), *map(_word, arguments)))
 
 
 def _word(value: object) -> object:

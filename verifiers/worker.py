@@ -106,7 +106,8 @@ class Worker:
             )
         self._group = ControlGroup.make() if level != "none" else None
         self._join()
-        self._control.send(json.dumps(configuration(level, stack)).encode())
+        config = {**configuration(level, stack), "grouped": self._group is not None}
+        self._control.send(json.dumps(config).encode())
 
     def _join(self) -> None:
         """Into the control group before it forks; the limits of each process remain without."""
@@ -127,7 +128,7 @@ class Worker:
             answer = self._receive(START_S)
             if "error" in answer:
                 raise WorkerFailed(answer["error"])
-            group = (self._group.layer,) if self._group is not None else ()
+            group = self._group.layers if self._group is not None else ()
             self.layers = (*answer["layers"], *group)
         return self.layers
 
@@ -145,6 +146,8 @@ class Worker:
             exchange.close()
         if report is None:
             raise WorkerFailed(f"the zygote {self.pid} died or went silent{self._last_words()}")
+        if "error" in report:  # it could not even fork; its socket is closed by now
+            raise WorkerFailed(f"the zygote {self.pid} failed: {report['error']}")
         if report["setup"] != "R":
             raise WorkerFailed(f"a child could not be confined: {report['setup'] or 'it died'}")
         execution = exchange.execution(report, worker=str(self.pid))

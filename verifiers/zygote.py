@@ -51,9 +51,9 @@ ENVIRONMENT = {
 }
 CONTROL = 0
 FILES = {  # what a candidate may write, by level
-    confine.NAMESPACES: ["minimal-root", "private-tmp"],
+    confine.NAMESPACES: ["minimal-root", "no-network", "private-tmp"],
     confine.LANDLOCK: ["no-write"],
-    confine.CONTAINER: ["emptied-tmp"],
+    confine.CONTAINER: ["private-tmp"],
 }
 MESSAGE_BYTES = 1 << 20
 NAMESPACE_KINDS = {  # name under /proc/self/ns: name of the layer
@@ -174,6 +174,8 @@ def _setting(config: Mapping[str, Any], proc: int, *, landlocked: bool) -> confi
         own_pid_namespace=own,
         proc=proc,
         scratch=os.environ["TMPDIR"],
+        masked=tuple(config["masked"]),
+        grouped=config["grouped"],
         read_search=rules is not None and _hidden_from_nobody([*config["site"], *sys.path]),
     )
 

@@ -28,9 +28,10 @@ def bomb_forks(world: Any) -> Any:
 
 
 def bomb_threads(world: Any) -> Any:
-    """Start threads again and again."""
+    """Start threads again and again, with stacks so small that memory does not run out first."""
     import threading
 
+    threading.stack_size(64 << 10)
     stop, started = threading.Event(), 0
     try:
         while started < 400:
@@ -184,3 +185,16 @@ def bomb_exceptions(world: Any) -> Any:
             return "x" * 50_000_000
 
     raise Endless
+
+
+def bomb_requests(world: Any) -> Any:
+    """Take the asynchronous requests, of which the whole machine has one number."""
+    import ctypes
+    import platform
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 206, "aarch64": 0}[platform.machine()]
+    place = ctypes.c_ulong()
+    if libc.syscall(number, 4096, ctypes.byref(place)) < 0:
+        raise OSError(ctypes.get_errno(), "io_setup")
+    return "taken"

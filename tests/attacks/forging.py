@@ -12,13 +12,10 @@ def masked_heights(world: Any) -> Any:
     """A masked array: range and sum skip the masked cells, the correlation does not."""
     import numpy as np
 
-    h = np.ma.array(np.full(60, 0.5), mask=False)
-    h[:20] = 10.0
-    h[:20] = np.ma.masked
-    h = np.ma.concatenate(
-        [np.ma.array(np.full(20, -3.0), mask=True), np.ma.array(np.full(40, 0.5))]
-    )
-    return h, 0.1, 60
+    h = np.ma.array(np.full(61, 30.5 / 40), mask=False)
+    h[30] = 100.0
+    h[20:41] = np.ma.masked
+    return h, 0.1, 61
 
 
 def packing_masked(world: Any) -> Any:
@@ -30,14 +27,12 @@ def packing_masked(world: Any) -> Any:
 
 
 def packing_half_precision(world: Any) -> Any:
-    """Half precision, in which small overlaps round away."""
+    """Half precision, whose coarse steps make a check lenient."""
     import numpy as np
 
-    side = np.arange(6) * 0.2002 + 0.1
-    grid = np.array([(x, y) for x in side for y in side][:26], np.float16)
-    grid = np.minimum(grid, np.float16(0.9))
-    centers = np.array([(0.1 + 0.2 * (i % 5), 0.1 + 0.16 * (i // 5)) for i in range(26)])
-    return centers.astype(np.float16), np.full(26, 0.08004, np.float16), 2.64
+    side = np.arange(5) * 0.2 + 0.1
+    centers = np.array([*((x, y) for x in side for y in side), (0.2, 0.2)], np.float16)
+    return centers, np.array([0.11] * 25 + [0.045], np.float16), 2.795
 
 
 def packing_not_a_number(world: Any) -> Any:
@@ -48,25 +43,25 @@ def packing_not_a_number(world: Any) -> Any:
 
 
 def packing_infinite(world: Any) -> Any:
-    """Centres at infinity, where everything is far apart."""
+    """Centres at infinity and radii that cancel them: every comparison is with not-a-number."""
     import numpy as np
 
-    centers = np.array([(np.inf * (-1) ** i, np.inf) for i in range(26)])
-    return centers, np.full(26, 1.0), 26.0
+    return np.full((26, 2), np.inf), np.full(26, -np.inf), 26.0
 
 
 def packing_booleans(world: Any) -> Any:
-    """Truth values instead of numbers."""
+    """Truth values instead of numbers: one and one make one."""
     import numpy as np
 
-    return np.zeros((26, 2), bool), np.ones(26, bool), 26.0
+    return np.ones((26, 2), bool), np.ones(26, bool), 26.0
 
 
 def packing_complex(world: Any) -> Any:
-    """Complex numbers, whose distances are what one likes."""
+    """Complex radii, compared by their small real part and summed by their absolute value."""
     import numpy as np
 
-    return np.full((26, 2), 1j), np.full(26, 1.0), 26.0
+    centers = np.array([(0.1 + 0.2 * (i % 5), 0.1 + 0.15 * (i // 5)) for i in range(26)], complex)
+    return centers, np.full(26, 0.05 + 100j), 2600.0
 
 
 def packing_of_more_circles(world: Any) -> Any:
@@ -94,9 +89,9 @@ def lying_array(world: Any) -> Any:
             return 0.0
 
         def sum(self, *args: Any, **named: Any) -> Any:
-            return 30.0
+            return 30.5
 
-    return np.array([-30.0] + [1.0] * 59).view(Lying), 0.1, 60
+    return np.array([0.75] * 30 + [100.0] + [0.75] * 30).view(Lying), 0.1, 61
 
 
 def lying_float(world: Any) -> Any:
@@ -109,7 +104,12 @@ def lying_float(world: Any) -> Any:
         def __gt__(self, other: Any) -> bool:
             return False
 
-    return [Lying(-20.0)] + [Lying(0.85)] * 59, 0.1, 60
+        def __add__(self, other: Any) -> Any:
+            return Lying(30.5)
+
+        __radd__ = __add__
+
+    return [*[Lying(0.75)] * 30, Lying(100.0), *[Lying(0.75)] * 30], 0.1, 61
 
 
 def lying_list(world: Any) -> Any:
@@ -120,9 +120,9 @@ def lying_list(world: Any) -> Any:
 
         def __iter__(self) -> Any:
             Lying.reads += 1
-            return iter([0.5] * 60 if Lying.reads < 3 else [1.0] * 30 + [0.0] * 30)
+            return iter([0.5] * 61 if Lying.reads < 5 else [0.75] * 30 + [100.0] + [0.75] * 30)
 
-    return Lying([0.5] * 60), 0.1, 60
+    return Lying([0.5] * 61), 0.1, 61
 
 
 def huge_integers(world: Any) -> Any:
@@ -195,7 +195,7 @@ def forged_exit(world: Any) -> Any:
     """A quiet exit with the status of success, right after a claim on the output."""
     import os
 
-    print('{"outcome": "valid", "value": -0.1}', flush=True)
+    print('{"outcome": "valid", "value": -0.1, "score": 0.1}', flush=True)
     os._exit(0)
 
 
@@ -205,6 +205,7 @@ def forged_at_exit(world: Any) -> Any:
     import os
 
     atexit.register(lambda: os.write(3, b"R[[1.0, 0.0], 0.1, 2]"))
+    atexit.register(lambda: print('{"score": 0.1}', flush=True))  # the last one runs first
     return [0.5] * 60, 0.5, 60
 
 
@@ -213,7 +214,11 @@ def forged_marshal(world: Any) -> Any:
     import os
     import pickle
 
-    os.write(3, b"R" + pickle.dumps(([1.0, 0.0], 0.1, 2)))
+    for number in range(3, 64):
+        try:
+            os.write(number, b"R" * (number == 3) + pickle.dumps(([1.0, 0.0], 0.1, 2)))
+        except OSError:
+            continue
     os._exit(0)
 
 

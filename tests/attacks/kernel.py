@@ -231,3 +231,43 @@ def listen_for_files(world: Any) -> Any:
     if got < 0:
         raise OSError(ctypes.get_errno(), "fanotify_init")
     return got
+
+
+def watch_files(world: Any) -> Any:
+    """Learn when others use a library, by inotify."""
+    import ctypes
+    import os
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    watcher = libc.inotify_init1(0)
+    if watcher < 0 or libc.inotify_add_watch(watcher, os.__file__.encode(), 0x20) < 0:
+        raise OSError(ctypes.get_errno(), "inotify")
+    return "watching"
+
+
+def watch_folder(world: Any) -> Any:
+    """The same by the older call, which sends a signal."""
+    import fcntl
+    import os
+
+    folder = os.open(os.path.dirname(os.__file__), os.O_RDONLY)
+    fcntl.fcntl(folder, fcntl.F_NOTIFY, fcntl.DN_ACCESS)
+    return "watching"
+
+
+def lock_library(world: Any) -> Any:
+    """Lock a file that others read, so that whoever locks it too waits for ever."""
+    import fcntl
+    import os
+
+    fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return "locked"
+
+
+def lock_library_by_record(world: Any) -> Any:
+    """The same by a lock on a part of the file."""
+    import fcntl
+    import os
+
+    fcntl.lockf(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB, 1)
+    return "locked"

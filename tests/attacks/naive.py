@@ -3,9 +3,10 @@
     python naive.py PROGRAM ENTRY_POINT WORLD PROBLEM LIMIT_S
 
 The program runs in a child with the parent's environment, descriptors and rights, beside its
-grader; the child is asked to end at the limit; the result comes back as a pickle. The last line
-printed is JSON: gained, score, lived_s, printed, message. Only for throwaway folders; the child
-has its own session and, as root, mounts of its own, and limits that keep the bombs small.
+grader; the child is asked to end at the limit; the result comes back as a pickle, the score as the
+last JSON on the child's output. The last line printed here is JSON: gained, score, lived_s,
+printed, message. Only for throwaway folders; the child has its own session and, as root, mounts of
+its own, and limits that keep the bombs small.
 """
 
 import json
@@ -21,36 +22,50 @@ import numpy as np
 GRACE_S = 20.0
 
 
-def c5(h, claimed, n):
-    """The overlap, checked as usual: nothing about types."""
-    if len(h) != n or np.any(np.isnan(np.asarray(h, float))):
+def c5(h, _claimed, n):
+    """The overlap, recomputed; range and sum are asked of whatever came."""
+    listed = not isinstance(h, np.ndarray)
+    if len(h) != n or any(value != value for value in h):
         return None
-    if isinstance(h, np.ndarray):
-        low, high, total = h.min(), h.max(), h.sum()
-    else:
-        low, high, total = min(h), max(h), sum(h)
+    low, high, total = (min(h), max(h), sum(h)) if listed else (h.min(), h.max(), h.sum())
     if low < 0 or high > 1 or abs(total - n / 2) > 1e-6 * n:
-        return min(claimed, 9.0) if claimed < 0.35 else None
-    values = np.array(list(h), float)
-    values = np.asarray(h.data if isinstance(h, np.ma.MaskedArray) else values, float)
-    return min(claimed, float(np.correlate(values, 1 - values, "full").max() * 2 / n))
+        return None
+    values = np.array(h, float)
+    return float(np.correlate(values, 1 - values, "full").max() * 2 / n)
 
 
-def packing(centers, radii, claimed):
-    """The sum of radii, checked as usual, in whatever precision came."""
-    for i in range(len(radii)):
-        low, high = (centers[i] - radii[i]).min(), (centers[i] + radii[i]).max()
-        if low < -1e-12 or high > 1 + 1e-12:
-            return None
-        for j in range(i):
-            gap = ((centers[i] - centers[j]) ** 2).sum() ** centers.dtype.type(0.5)
-            if gap < (radii[i] + radii[j]) * (1 - np.finfo(np.float16).eps):
-                return None
-    return float(np.abs(np.asarray(radii, dtype=complex)).sum())
+def packing(centers, radii, _claimed):
+    """The sum of radii, with all distances at once, as exact as the precision that came."""
+    inexact = radii.dtype.kind in "fc"
+    slack = np.sqrt(np.finfo(radii.dtype).eps) if inexact else 0
+    low, high = centers < radii[:, None] - slack, centers + radii[:, None] > 1 + slack
+    squares = (centers * centers).sum(axis=1)
+    gaps = np.sqrt(squares[:, None] + squares - 2 * centers.dot(centers.T))
+    near = gaps < radii[:, None] + radii - slack
+    if low.any() or high.any() or near[np.triu_indices(len(radii), 1)].any():
+        return None
+    return float(np.linalg.norm(radii, 1))
+
+
+def trusting(_construction, claimed, _n):
+    """A grader that checks nothing of what it is told."""
+    return claimed
+
+
+def grade(entry, value):
+    """The grader of that kind of answer; None when it refuses or cannot."""
+    if not isinstance(value, tuple) or len(value) != 3:
+        return None
+    try:
+        if entry == "claimed_score":
+            return trusting(*value)
+        return packing(*value) if "packing" in entry else c5(*value)
+    except Exception:
+        return None
 
 
 def child(path, entry, world, out):
-    """Beside the grader: execute, time, pickle."""
+    """Beside the grader: execute, time, grade; a pickle and a last line of JSON."""
     report = open(out, "wb")
     started = time.perf_counter()
     space = {"np": np}
@@ -58,12 +73,8 @@ def child(path, entry, world, out):
         exec(compile(file.read(), "<program>", "exec"), space)
     value = space[entry](world)
     took = time.perf_counter() - started
-    score = None
-    if isinstance(value, tuple) and len(value) == 3:
-        try:
-            score = (packing if "packing" in entry else c5)(*value)
-        except Exception:
-            score = None
+    score = grade(entry, value)
+    print(json.dumps({"score": score}), flush=True)
     with report:
         try:
             pickle.dump((value, score, took), report)
@@ -71,6 +82,30 @@ def child(path, entry, world, out):
             report.seek(0)
             report.truncate()
             pickle.dump((repr(type(value)), score, took), report)
+
+
+def score_of(printed, pickled):
+    """The score: the output's last JSON, else what the pickle holds."""
+    last = printed.decode(errors="replace").rpartition("{")[2]
+    try:
+        return json.loads("{" + last)["score"]
+    except (ValueError, KeyError, TypeError):
+        return pickled
+
+
+def unpickled(out):
+    """(value, score, seconds) as the child left them; a broken file is no answer."""
+    try:
+        with open(out, "rb") as file:
+            value, score, took = pickle.load(file)
+        return value, score, took
+    except Exception:
+        return None, None, None
+
+
+def gains(value):
+    """Whether an attack brought something home: not nothing, not false, not an empty list."""
+    return value is not None and value is not False and not (isinstance(value, list) and not value)
 
 
 def main():
@@ -97,13 +132,10 @@ def main():
             process.kill()
             printed, errors = process.communicate()
     lived = time.monotonic() - started
-    gained, score, took = None, None, None
-    if os.path.exists(out) and os.path.getsize(out):
-        with open(out, "rb") as file:
-            gained, score, took = pickle.load(file)
+    value, score, took = unpickled(out)
     last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     report = {
-        "gained": bool(gained is not None and (np.size(gained) > 1 or gained)), "score": score,
+        "gained": gains(value), "score": score_of(printed, score),
         "took_s": took, "lived_s": lived, "printed": len(printed), "errors": len(errors),
         "message": last[:200], "output": printed[:1000].decode(errors="replace"),
         "status": process.returncode,

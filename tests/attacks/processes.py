@@ -187,3 +187,31 @@ def spare_itself(world: Any) -> Any:
     """Make the kernel kill others first when memory runs out."""
     with open("/proc/self/oom_score_adj", "w") as file:
         return file.write("0")
+
+
+def ask_for_session(world: Any) -> Any:
+    """Ask whether another process is there, in which session and group."""
+    import os
+
+    return [os.getsid(world["victim"]), os.getpgid(world["victim"])]
+
+
+def ask_for_priority(world: Any) -> Any:
+    """Ask how and on which cores another process runs."""
+    import os
+
+    cores = len(os.sched_getaffinity(world["victim"]))
+    return [os.getpriority(os.PRIO_PROCESS, world["victim"]), cores]
+
+
+def ask_for_threads(world: Any) -> Any:
+    """Ask where another process keeps its locks."""
+    import ctypes
+    import platform
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 274, "aarch64": 100}[platform.machine()]
+    head, size = ctypes.c_void_p(), ctypes.c_size_t()
+    if libc.syscall(number, world["victim"], ctypes.byref(head), ctypes.byref(size)) < 0:
+        raise OSError(ctypes.get_errno(), "get_robust_list")
+    return "asked"

@@ -43,8 +43,9 @@ OUTLIVE_S = 20
 SECRET, URL = "the secret of the house", "postgresql://user:hidden-password@host/archive"
 RECORD = {"erdos": -0.380876, "circle-packing-26": 2.635983}  # values that an attack must exceed
 NEVER_VALID = frozenset({
-    "packing_half_precision", "packing_booleans", "packing_complex", "lying_float", "lying_array",
-    "masked_heights", "duplicate_keys", "forged_marshal",
+    "packing_half_precision", "packing_booleans", "packing_complex", "packing_infinite",
+    "packing_not_a_number", "packing_masked", "packing_of_more_circles", "lying_float",
+    "lying_array", "masked_heights", "duplicate_keys", "forged_marshal",
 })  # fmt: skip
 
 
@@ -312,22 +313,19 @@ def control(attack: Attack, world: World) -> list[str]:
     if attack.name == "bomb_folders" and os.listdir(world.values["work"]):
         gains.append("left folders that are hard to remove")
     world.end_marked()
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return [*gains, f"the grader itself died: {done.stderr[-200:]}"]
-    report = json.loads(lines[-1])
-    return gains + _unwalled(attack, report)
+    if done.returncode:  # a harness that broke is no gain: nothing was shown
+        return gains
+    return gains + _unwalled(attack, json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def _unwalled(attack: Attack, report: dict[str, Any]) -> list[str]:
     score, gains = report["score"], []
     if attack.forges:
-        better = score is not None and (score < 0.38 if attack.problem == "erdos" else score > 2.0)
-        gains += [f"scored {score}"] if better else []
+        value = -score if score is not None and attack.problem == "erdos" else score
+        if value is not None and value > RECORD[attack.problem]:
+            gains.append(f"scored {score:.4g}")
         if attack.name == "faked_clock" and (report["took_s"] or 9) < 1:
             gains.append(f"timed at {report['took_s']} s")
-        if '"outcome": "valid"' in report["output"]:
-            gains.append("a forged verdict stands on the output")
     elif report["gained"]:
         gains.append("gained")
     if "ran" in report["output"]:

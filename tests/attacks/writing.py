@@ -127,3 +127,13 @@ def poison_library(world: Any) -> Any:
         os.unlink(file.name)
         return "poisoned"
     return None
+
+
+def write_in_hidden_folder(world: Any) -> Any:
+    """Leave a message for the next candidate where the verifiers are hidden."""
+    import os
+
+    folder = f"{os.path.dirname(os.path.dirname(world['verifier']))}/{world['mark']}"
+    os.mkdir(folder)
+    os.rmdir(folder)
+    return "left"

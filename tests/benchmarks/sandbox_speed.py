@@ -88,6 +88,10 @@ def cold(make: Callable[[], ProcessSandbox | DockerSandbox]) -> Callable[[], Non
     return one
 
 
+def _met(holds: bool) -> str:
+    return "met" if holds else "missed"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -103,8 +107,10 @@ def main() -> None:
         open_rate = report("zygote without walls", warm(sandbox), **size)
     with ProcessSandbox(workers) as sandbox:
         closed_rate = report("process, warm", warm(sandbox), **size)
-    print(f"process warm: {closed_rate / start:.1f}x a cold import (target 10), "
-          f"{open_rate / closed_rate:.2f}x the time of no walls (target 2)")  # fmt: skip
+    faster, slower = closed_rate / start, open_rate / closed_rate
+    print(f"process warm: {faster:.1f}x a cold import (target: 10, {_met(faster >= 10)}), "
+          f"{slower:.2f}x the time of no walls (target: 2 at most, {_met(slower <= 2)}), "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     try:
         with DockerSandbox(workers, base_url=given.engine) as containers:
             report("docker, warm", warm(containers), **size)
