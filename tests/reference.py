@@ -88,6 +88,10 @@ REPORT_HEAD = """# The report
 script, and as markdown; a run writes it when it ends. `--compare FILE.json` draws other
 constructions beside the best one. Hovering over a number in a table shows all its digits.
 
+![The top of a report: scores, records, the best so far](images/report.png)
+
+(Erdős' problem, twelve steps with canned answers in place of a model.)
+
 Every number is the answer to one of these questions; `%(run)s` is the run's uuid.
 """
 
