@@ -24,7 +24,7 @@ class Sizes:
     heads: int
     groups: int
     size: int  # of a head
-    inner: int
+    inner: int  # of the feed-forward part, or of one expert
     vocabulary: int
     experts: int
     chosen: int  # experts of a token
@@ -34,20 +34,23 @@ class Sizes:
     def of(cls, config: Any) -> Sizes:
         """From a transformers configuration or the contents of a config.json."""
         known = config if isinstance(config, Mapping) else config.to_dict()
+        known = known.get("text_config") or known  # of a model that also sees images
 
         def whole(name: str, default: int = 0) -> int:
             return int(known.get(name) or default)
 
-        width, heads = whole("hidden_size"), whole("num_attention_heads")
+        width, heads = whole("hidden_size"), whole("num_attention_heads", 1)
+        experts = whole("num_local_experts") or whole("num_experts", 1)
+        dense = whole("intermediate_size")
         return cls(
             layers=whole("num_hidden_layers"),
             width=width,
             heads=heads,
             groups=whole("num_key_value_heads", heads),
             size=whole("head_dim", width // heads),
-            inner=whole("intermediate_size"),
+            inner=whole("moe_intermediate_size", dense) if experts > 1 else dense,
             vocabulary=whole("vocab_size"),
-            experts=whole("num_local_experts") or whole("num_experts", 1),
+            experts=experts,
             chosen=whole("num_experts_per_tok", 1),
             tied=bool(known.get("tie_word_embeddings")),
         )
