@@ -104,7 +104,9 @@ def open_verifiers(s: Session) -> tuple[Sandbox | None, Judge]:
 
 
 def check_verifiers(s: Session) -> None:
-    """Raise SandboxUnavailable or JudgeUnavailable unless both do a job known to be good."""
+    """Raise SandboxUnavailable or JudgeUnavailable unless all do a job known to be good."""
+    if isinstance(s.problem, Kernel):
+        s.problem.check_device()
     sandbox, judge = open_verifiers(s)
     if sandbox is not None:
         execution = sandbox.run(CANARY, Limits())
