@@ -26,6 +26,7 @@ def verify(
     exact: Flag = False,
     strict: Flag = False,
     official: Flag = False,
+    final: Flag = False,
     budget: float = 10.0,
     seed: int = 0,
     cases: int = 150,
@@ -49,6 +50,8 @@ def verify(
         Measure as claims are, where the published score can be tricked.
     official
         Measure as the field or the contest does.
+    final
+        Measure as the final selection does: kernels three times, contests on held-out inputs.
     budget
         Seconds the program is told it has.
     seed
@@ -64,6 +67,10 @@ def verify(
     found = find(problem).with_cases(cases)
     found.require()
     text = read(file)
+    if final:
+        from eurekaflow.flows.finals import verify_final
+
+        return verify_final(found, canonical(problem), text, json=json)
     mode = mode_of(found, exact=exact, strict=strict, official=official)
     verdict = judged(found, canonical(problem), file, text, mode=mode, budget=budget, seed=seed)
     report = scored(found, verdict, mode=mode)

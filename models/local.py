@@ -7,6 +7,7 @@ replayed bit for bit; on CUDA it cannot, and only missing slots are asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
 from eurekaflow.models.errors import CheckpointDamaged, PrerequisiteMissing
 from eurekaflow.models.fingerprint import bf16_is_fast, of_policy
 from eurekaflow.models.group_sampler import GroupSampler
+from eurekaflow.models.model_card import check_supported
 from eurekaflow.models.paged_attention import Shape
 from eurekaflow.models.policy import (
     Prompt,
@@ -226,6 +228,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
             f"{folder} is not a Hugging Face model folder: config.json is missing",
             "give a model that is on this machine: --model PATH",
         )
+    check_supported(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -236,23 +239,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         use_safetensors=True,
         **options,
     )
-    _check_logits(model.config)
     return model.to(device).eval(), tokenizer
-
-
-def _check_logits(config: Any) -> None:
-    """Log-probs are taken of what the output head gives, so nothing may change it afterwards."""
-    for name, none in (
-        ("final_logit_softcapping", None),
-        ("logit_scale", 1),
-        ("logits_scaling", 1),
-    ):
-        value = getattr(config, name, None)
-        if value not in (None, none):
-            raise ValueError(
-                f"{name} is {value} in this model's configuration: models that change their "
-                "logits after the output head are not supported"
-            )
 
 
 def _stop_ids(model: Any) -> list[int]:
