@@ -91,6 +91,10 @@ class LocalPolicy:
     def replay(self) -> Literal["exact", "salvage"]:
         return "exact" if self.device.type == "cpu" else "salvage"
 
+    @property
+    def concurrent(self) -> bool:
+        return self.device.type == "cuda"
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         return self.renderer.encode(prompt)
 
