@@ -62,6 +62,21 @@ def test_records_are_those_of_this_gpu_and_an_unlisted_one_has_none() -> None:
     assert records_of(trimul_texts.RECORDS, "") == ()
 
 
+def test_what_we_measured_is_listed_on_its_gpu_alone_and_is_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = records_of(trimul_texts.OURS, "NVIDIA H200")
+    assert {r.kind for r in ours} == {"ours"}
+    assert all(r.source and r.mode for r in ours)
+    assert records_of(trimul_texts.OURS, "NVIDIA H100 80GB HBM3") == ()
+    problem = kernel("trimul")
+    monkeypatch.setattr(type(problem), "records", ours)
+    assert problem.record() is None
+    published = records_of(trimul_texts.RECORDS, "NVIDIA H100")
+    monkeypatch.setattr(type(problem), "records", (*published, *ours))
+    assert problem.record() == published[1]
+
+
 def test_the_cases_are_the_published_ones() -> None:
     plan = kernel("trimul").plan("strict")
     assert [len(plan.tests), len(plan.benchmarks), plan.calls] == [18, 7, 20]

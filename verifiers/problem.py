@@ -67,11 +67,11 @@ class ProvenBoundBroken(InvalidAnswer):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A published result."""
+    """A published result, or one that we measured ourselves."""
 
     holder: str
     score: float
-    kind: Literal["human", "ai", "claim"]  # claim: published but not confirmed
+    kind: Literal["human", "ai", "claim", "ours"]  # claim: published but not confirmed
     source: str
     role: Literal["human", "previous AI", "TTT-Discover", "newest", ""] = ""  # why it is listed
     mode: str = ""  # how its holder measured it: arithmetic, tolerance, sizes
@@ -279,5 +279,6 @@ class Problem:
 
     def record(self) -> Record | None:
         """The best confirmed published record."""
-        confirmed = [r for r in self.records if r.kind != "claim" and math.isfinite(r.score)]
+        published = [r for r in self.records if r.kind not in ("claim", "ours")]
+        confirmed = [r for r in published if math.isfinite(r.score)]
         return max(confirmed, key=lambda r: self.value(r.score), default=None)

@@ -28,7 +28,10 @@ class TriMul(Kernel):
     plain_starter = "trimul_plain.py"
     statement_text = trimul_texts.FULL
     brief_text = trimul_texts.BRIEF
-    records = records_of(trimul_texts.RECORDS, gpu_model())
+    records = (
+        *records_of(trimul_texts.RECORDS, gpu_model()),
+        *records_of(trimul_texts.OURS, gpu_model()),
+    )
 
     def opening(self) -> str:
         return trimul_texts.OPENING
