@@ -22,7 +22,7 @@ from eurekaflow.models.errors import CheckpointDamaged, UsageError
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.verifiers.lookup import load
 
-OF_THE_WEIGHTS = ("model", "lora_rank", "lora_alpha")  # what other weights would be needed for
+OF_THE_WEIGHTS = ("model", "lora_rank", "lora_alpha", "lora_experts")  # others need new weights
 
 
 def fork(

@@ -45,6 +45,7 @@ def of_run(config: RunConfig, here: Surroundings) -> Check:
         prompt=BRIEF_PROMPT if config.brief else LONG_PROMPT,
         lora_rank=config.lora_rank,
         checkpointing=config.checkpointing,
+        lora_experts=config.lora_experts,
         weight_bytes=2 if free is not None else cpu_weight_bytes(),
     )
     where = "memory" if free is None else "GPU memory"

@@ -66,11 +66,16 @@ class Sizes:
         tables = self.vocabulary * self.width * (1 if self.tied else 2)
         return self.layers * (self.attention + feed) + tables
 
-    def adapter(self, rank: int) -> int:
-        """Trained numbers of a LoRA adapter on every linear layer and the output head."""
+    def adapter(self, rank: int, *, experts: bool = False) -> int:
+        """Trained numbers of a LoRA adapter on every linear layer and the output head.
+
+        `experts`: on those of a mixture as well.
+        """
         query, key = self.heads * self.size, self.groups * self.size
         attention = 2 * (self.width + query) + 2 * (self.width + key)
         feed = 3 * (self.width + self.inner) if self.experts == 1 else 0
+        if experts and self.experts > 1:  # gate and up are one parameter there
+            feed = self.experts * (2 * self.width + 3 * self.inner)
         return rank * (self.layers * (attention + feed) + self.width + self.vocabulary)
 
     @property
@@ -112,6 +117,7 @@ def forecast(
     prompt: int,
     lora_rank: int,
     checkpointing: bool,
+    lora_experts: bool = False,
     weight_bytes: int = BF16,
 ) -> Forecast:
     """Memory for `rows` responses of up to `tokens` tokens in flight and their update.
@@ -125,7 +131,7 @@ def forecast(
     row = tokens * sizes.key_bytes + sizes.vocabulary * FP32
     return Forecast(
         weights=sizes.parameters * weight_bytes,
-        adapter=sizes.adapter(lora_rank) * (ADAM + BF16) + head,
+        adapter=sizes.adapter(lora_rank, experts=lora_experts) * (ADAM + BF16) + head,
         sampling=rows * row,
         row=row,
         update=(prompt + tokens) * each + sizes.vocabulary * LOGITS,
