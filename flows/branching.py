@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eurekaflow.flows.hardware import refuse_other_gpu
 from eurekaflow.flows.launch import hardware
 from eurekaflow.flows.setting_sources import plain
 from eurekaflow.flows.standing import bounds, checked
@@ -19,8 +20,9 @@ from eurekaflow.models.archive import Archive, RunRow
 from eurekaflow.models.checkpoints import check, publish
 from eurekaflow.models.errors import CheckpointDamaged, UsageError
 from eurekaflow.models.settings import RunConfig
+from eurekaflow.verifiers.lookup import load
 
-OF_THE_WEIGHTS = ("model", "lora_rank", "lora_alpha")  # what other weights would be needed for
+OF_THE_WEIGHTS = ("model", "lora_rank", "lora_alpha", "lora_experts")  # others need new weights
 
 
 def fork(
@@ -39,6 +41,7 @@ def fork(
     archive = Archive(url)
     try:
         parent = archive.run(ref)
+        refuse_other_gpu(load(parent.config["problem"]), parent)
         config = branched(archive, parent, at_step, changes, fresh_policy=fresh_policy)
         made = archive.fork(
             parent, at_step=at_step, config=config.model_dump(mode="json"), hardware=hardware()

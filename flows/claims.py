@@ -115,7 +115,9 @@ def recheck(run: str) -> list[dict[str, Any]]:
 
 
 def final(run: str) -> list[dict[str, Any]]:
-    """Measure the finalists as the final selection asks; what was written to claims, best first.
+    """Measure the finalists as the final selection asks; what was written to claims.
+
+    Best first, those in the problem's claim mode before others.
 
     A problem with held-out material gives `Problem.remeasure`; the others are measured in their
     claim mode.
@@ -133,7 +135,7 @@ def final(run: str) -> list[dict[str, Any]]:
                 written.append(_record(archive, problem, attempt, verdict))
     if not written:
         raise UsageError("no finalist stands the final measurement", f"eureka show {run}")
-    return sorted(written, key=lambda row: -row["value"])
+    return sorted(written, key=lambda row: (row["mode"] != problem.claim_mode, -row["value"]))
 
 
 def _held_out(
@@ -142,18 +144,16 @@ def _held_out(
     """What the problem measures on held-out material; None when the program fails there."""
     import sys
 
-    from eurekaflow.flows.judging import judging, sandboxed
+    from eurekaflow.flows.finals import remeasured
     from eurekaflow.models.settings import RunConfig
     from eurekaflow.verifiers.problem import InvalidAnswer
 
     config = RunConfig.model_validate(archive.run(attempt.run_id).config)
-    spec, program = config.problem, archive.program(attempt.id) or ""
-    with judging(problem) as judge, sandboxed(problem, config) as sandbox:
-        try:
-            return list(problem.remeasure(program, spec=spec, sandbox=sandbox, judge=judge))
-        except InvalidAnswer as reason:
-            print(f"attempt {attempt.id}: {reason}", file=sys.stderr)
-            return None
+    try:
+        return remeasured(problem, archive.program(attempt.id) or "", config)
+    except InvalidAnswer as reason:
+        print(f"attempt {attempt.id}: {reason}", file=sys.stderr)
+        return None
 
 
 @contextmanager
@@ -163,6 +163,7 @@ def _finalists(
     """The open archive, the problem and the best attempts of a run."""
     from eurekaflow.flows.configure import surroundings
     from eurekaflow.flows.connection import existing_archive
+    from eurekaflow.flows.finals import finalists
     from eurekaflow.flows.scoring import find
     from eurekaflow.models.archive import Archive
 
@@ -177,7 +178,9 @@ def _finalists(
                     "be claimed",
                     "write a verifier of your own: eureka problem new FILE",
                 )
-            attempts = archive.best_attempts(row.id, count or problem.finalists)
+            attempts = (
+                archive.best_attempts(row.id, count) if count else finalists(archive, row, problem)
+            )
             if not attempts:
                 raise UsageError(f"run {row.uuid} has no valid attempt yet", f"eureka show {run}")
             yield archive, problem, attempts

@@ -179,13 +179,16 @@ def resolve(
 def _long_enough(
     problem: str, chosen: dict[str, tuple[object, str]]
 ) -> dict[str, tuple[object, str]]:
-    """A preset's bound on answers raised to what the answers of a file or folder need."""
-    from eurekaflow.verifiers.lookup import is_path, load
+    """A preset's bound on answers raised to what the problem's answers need."""
+    from eurekaflow.verifiers.lookup import UnknownProblem, load
 
     bound, source = chosen["max_new_tokens"]
-    if "?" in problem or not source.startswith("preset") or not is_path(problem):
+    if "?" in problem or not source.startswith("preset"):
         return chosen
-    needed = load(problem).answer_tokens()
+    try:
+        needed = load(problem).answer_tokens()
+    except UnknownProblem:  # said where the problem itself is asked for
+        return chosen
     if needed <= int(str(bound)):
         return chosen
     return {**chosen, "max_new_tokens": (needed, "problem")}

@@ -6,6 +6,11 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eurekaflow.models.rows import RunRow
+    from eurekaflow.verifiers.problem import Problem
 
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "max 100000" or "150000 100000"
 _MEMORY_MAX = Path("/sys/fs/cgroup/memory.max")
@@ -79,3 +84,20 @@ def free_disk(folder: Path) -> int:
     while not place.exists() and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def refuse_other_gpu(problem: Problem, run: RunRow) -> None:
+    """Raise UsageError where a run of timed kernels would go on with another GPU model.
+
+    Times of two models in one tree cannot be compared. A run that began before models were
+    recorded goes on.
+    """
+    from eurekaflow.models.errors import UsageError
+    from eurekaflow.verifiers.gpu_problem import Kernel, gpu_model
+
+    before, now = run.hardware.get("gpu", ""), gpu_model()
+    if isinstance(problem, Kernel) and before and before != now:
+        raise UsageError(
+            f"run {run.uuid} has timed its kernels on {before}; this machine has {now or 'none'}",
+            f"go on where there is {before}, or start anew: eureka run {problem.name}",
+        )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eurekaflow.flows.hardware import refuse_other_gpu
 from eurekaflow.flows.sitting import Night, machine, orchestrated, place
 from eurekaflow.models.errors import NoValidAttempt, UsageError
 from eurekaflow.models.states import RunState
@@ -156,6 +157,7 @@ def work(
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     try:
         _ = s.hold  # refused here, before a flow run exists, when another process owns it
+        refuse_other_gpu(s.problem, s.run)
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
         before(s)
         with machine(s, owner=night.owner if night else f"run {run_id[:8]}"):
@@ -265,7 +267,11 @@ def versions(problem_version: str) -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine, as far as results depend on it."""
+    from eurekaflow.verifiers.gpu_problem import gpu_model
+
+    gpu = gpu_model()
     return {
+        **({"gpu": gpu} if gpu else {}),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cpus": len(os.sched_getaffinity(0)),

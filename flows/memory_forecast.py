@@ -25,8 +25,12 @@ MIB = 2**20
 def of_run(config: RunConfig, here: Surroundings) -> Check:
     """The forecast for a run's model on its device, with what to change where it does not fit."""
     from eurekaflow.models.forecast import advice, forecast
+    from eurekaflow.models.model_card import ModelUnsupported
 
-    model = configuration(config.model, here.home / "models")
+    try:
+        model = configuration(config.model, here.home / "models")
+    except ModelUnsupported as error:
+        return Check(NAME, "warn", error.message, error.fix)
     if model is None:
         return Check(NAME, "pass", f"known once {config.model!r} is on this machine")
     free = gpu_free() if hardware.gpu_present(os.environ) else None
@@ -41,6 +45,7 @@ def of_run(config: RunConfig, here: Surroundings) -> Check:
         prompt=BRIEF_PROMPT if config.brief else LONG_PROMPT,
         lora_rank=config.lora_rank,
         checkpointing=config.checkpointing,
+        lora_experts=config.lora_experts,
         weight_bytes=2 if free is not None else cpu_weight_bytes(),
     )
     where = "memory" if free is None else "GPU memory"
@@ -54,8 +59,12 @@ def of_run(config: RunConfig, here: Surroundings) -> Check:
 
 
 def configuration(model: str, cache: Path) -> dict[str, Any] | None:
-    """The contents of the model's config.json, where its folder is here already."""
+    """The contents of the model's config.json, where its folder is here already.
+
+    Raises ModelUnsupported.
+    """
     from eurekaflow.models.errors import EurekaError
+    from eurekaflow.models.model_card import ModelUnsupported
     from eurekaflow.models.weights import resolve_model
 
     if Path(model).expanduser().is_file():  # a GGUF file, which would be converted
@@ -63,6 +72,8 @@ def configuration(model: str, cache: Path) -> dict[str, Any] | None:
     try:
         folder = resolve_model(model, cache, offline=True)
         found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ModelUnsupported:
+        raise
     except (EurekaError, OSError, ValueError):
         return None
     return found

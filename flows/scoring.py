@@ -24,6 +24,7 @@ def verify(
     exact: Flag = False,
     strict: Flag = False,
     official: Flag = False,
+    final: Flag = False,
     budget: float = 10.0,
     seed: int = 0,
     cases: int | None = None,
@@ -50,6 +51,8 @@ def verify(
     official
         Measure as the field or the contest does: ahc039 on its 150 official seeds (those of
         ahc058 are not public), denoising by the published formula on split 0.
+    final
+        Measure as the final selection does: kernels three times, contests on held-out inputs.
     budget
         Seconds the program is told it has.
     seed
@@ -64,6 +67,10 @@ def verify(
         Print the verdict as JSON on stdout.
     """
     found, spec, mode = asked(problem, data, cases, exact=exact, strict=strict, official=official)
+    if final:
+        from eurekaflow.flows.finals import verify_final
+
+        return verify_final(found, spec, _text(file), json=json)
     try:
         text = read(file)
     except UsageError as error:
@@ -78,6 +85,14 @@ def verify(
             drawn(found, file, text, verdict, picture)
     print_verdict(found, verdict, mode=mode, json=json)
     return 0 if verdict.value is not None else 1
+
+
+def _text(file: Path) -> str:
+    """The text of a program. Raises UsageError, also for what is no text."""
+    try:
+        return read(file)
+    except ValueError as reason:
+        raise UsageError(str(reason), "name a program") from None
 
 
 def asked(

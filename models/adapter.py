@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,20 +25,31 @@ PREFIX = "base_model.model."  # PEFT's
 ROWS_HINT = 16  # rows the oneDNN layout is chosen for; any other number works too
 
 
-class AdaptedLinear(nn.Module):
-    """A frozen `nn.Linear` and its adapter; `active` switches the adapter on and off."""
+class Adapter(nn.Module):
+    """A trained low-rank correction, A [r, in] and B [out, r]; `active` switches it on and off."""
+
+    def __init__(
+        self, rank: int, inner: int, outer: int, *, scaling: float, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.scaling = scaling
+        self.active = True
+        self.lora_A = nn.Parameter(torch.zeros(rank, inner, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(outer, rank, device=device))
+
+
+class AdaptedLinear(Adapter):
+    """A frozen `nn.Linear` and its adapter."""
 
     def __init__(self, base: nn.Linear, *, rank: int, alpha: float) -> None:
-        super().__init__()
+        super().__init__(
+            rank, base.in_features, base.out_features,
+            scaling=alpha / rank, device=base.weight.device,
+        )  # fmt: skip
         self.weight, self.bias = base.weight, base.bias  # shared, so that tied weights stay tied
         self.weight.requires_grad_(False)
         if self.bias is not None:
             self.bias.requires_grad_(False)
-        self.scaling = alpha / rank
-        self.active = True
-        device = base.weight.device
-        self.lora_A = nn.Parameter(torch.zeros(rank, base.in_features, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
         self._packed = _packed(base.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +98,7 @@ class _Adapted(torch.autograd.Function):
         return d_x.view(x.shape), d_down, d_up, None
 
 
-def attach(model: nn.Module, *, rank: int, alpha: float) -> dict[str, AdaptedLinear]:
+def attach(model: nn.Module, *, rank: int, alpha: float) -> dict[str, Adapter]:
     """Replace every linear layer of a causal language model, the unembedding included.
 
     Returns the layers by their name in the model, in the model's order.
@@ -95,13 +106,15 @@ def attach(model: nn.Module, *, rank: int, alpha: float) -> dict[str, AdaptedLin
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     found = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    layers = {name: AdaptedLinear(m, rank=rank, alpha=alpha) for name, m in found.items()}
+    layers: dict[str, Adapter] = {
+        name: AdaptedLinear(m, rank=rank, alpha=alpha) for name, m in found.items()
+    }
     for name, layer in layers.items():
         model.set_submodule(name, layer)
     return layers
 
 
-def parameters(layers: dict[str, AdaptedLinear]) -> dict[str, nn.Parameter]:
+def parameters(layers: dict[str, Adapter]) -> dict[str, nn.Parameter]:
     """The adapter's parameters by PEFT's names."""
     named: dict[str, nn.Parameter] = {}
     for name, layer in layers.items():
@@ -111,7 +124,7 @@ def parameters(layers: dict[str, AdaptedLinear]) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def reset(layers: dict[str, AdaptedLinear], *, seed: int) -> None:
+def reset(layers: dict[str, Adapter], *, seed: int) -> None:
     """Version 0: A uniform in +-1 / sqrt(in) as PEFT draws it, from `seed`; B zero."""
     generator = torch.Generator().manual_seed(seed)
     for layer in layers.values():
@@ -121,13 +134,13 @@ def reset(layers: dict[str, AdaptedLinear], *, seed: int) -> None:
         layer.lora_B.zero_()
 
 
-def untrained(layers: dict[str, AdaptedLinear]) -> bool:
+def untrained(layers: dict[str, Adapter]) -> bool:
     """Whether the adapter changes nothing: every B is zero, as in version 0."""
     return not any(bool(layer.lora_B.any()) for layer in layers.values())
 
 
 @contextmanager
-def switched_off(layers: dict[str, AdaptedLinear]) -> Iterator[None]:
+def switched_off(layers: dict[str, Adapter]) -> Iterator[None]:
     """The base model, for as long as the context lasts."""
     for layer in layers.values():
         layer.active = False
@@ -138,9 +151,12 @@ def switched_off(layers: dict[str, AdaptedLinear]) -> Iterator[None]:
             layer.active = True
 
 
-def peft_config(layers: dict[str, AdaptedLinear], *, rank: int, alpha: float) -> bytes:
-    """PEFT's `adapter_config.json` for this adapter."""
-    targets = sorted({name.rsplit(".", 1)[-1] for name in layers})
+def peft_config(
+    layers: dict[str, Adapter], *, rank: int, alpha: float, experts: Sequence[str] = ()
+) -> bytes:
+    """PEFT's `adapter_config.json` for this adapter; `experts` are its `target_parameters`."""
+    linears = [name for name, layer in layers.items() if isinstance(layer, AdaptedLinear)]
+    targets = sorted({name.rsplit(".", 1)[-1] for name in linears})
     fields = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -149,6 +165,7 @@ def peft_config(layers: dict[str, AdaptedLinear], *, rank: int, alpha: float) ->
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": targets,
+        **({"target_parameters": list(experts)} if experts else {}),
     }
     return json.dumps(fields, indent=2).encode()
 

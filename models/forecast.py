@@ -24,7 +24,7 @@ class Sizes:
     heads: int
     groups: int
     size: int  # of a head
-    inner: int
+    inner: int  # of the feed-forward part, or of one expert
     vocabulary: int
     experts: int
     chosen: int  # experts of a token
@@ -34,20 +34,23 @@ class Sizes:
     def of(cls, config: Any) -> Sizes:
         """From a transformers configuration or the contents of a config.json."""
         known = config if isinstance(config, Mapping) else config.to_dict()
+        known = known.get("text_config") or known  # of a model that also sees images
 
         def whole(name: str, default: int = 0) -> int:
             return int(known.get(name) or default)
 
-        width, heads = whole("hidden_size"), whole("num_attention_heads")
+        width, heads = whole("hidden_size"), whole("num_attention_heads", 1)
+        experts = whole("num_local_experts") or whole("num_experts", 1)
+        dense = whole("intermediate_size")
         return cls(
             layers=whole("num_hidden_layers"),
             width=width,
             heads=heads,
             groups=whole("num_key_value_heads", heads),
             size=whole("head_dim", width // heads),
-            inner=whole("intermediate_size"),
+            inner=whole("moe_intermediate_size", dense) if experts > 1 else dense,
             vocabulary=whole("vocab_size"),
-            experts=whole("num_local_experts") or whole("num_experts", 1),
+            experts=experts,
             chosen=whole("num_experts_per_tok", 1),
             tied=bool(known.get("tie_word_embeddings")),
         )
@@ -63,11 +66,16 @@ class Sizes:
         tables = self.vocabulary * self.width * (1 if self.tied else 2)
         return self.layers * (self.attention + feed) + tables
 
-    def adapter(self, rank: int) -> int:
-        """Trained numbers of a LoRA adapter on every linear layer and the output head."""
+    def adapter(self, rank: int, *, experts: bool = False) -> int:
+        """Trained numbers of a LoRA adapter on every linear layer and the output head.
+
+        `experts`: on those of a mixture as well.
+        """
         query, key = self.heads * self.size, self.groups * self.size
         attention = 2 * (self.width + query) + 2 * (self.width + key)
         feed = 3 * (self.width + self.inner) if self.experts == 1 else 0
+        if experts and self.experts > 1:  # gate and up are one parameter there
+            feed = self.experts * (2 * self.width + 3 * self.inner)
         return rank * (self.layers * (attention + feed) + self.width + self.vocabulary)
 
     @property
@@ -109,6 +117,7 @@ def forecast(
     prompt: int,
     lora_rank: int,
     checkpointing: bool,
+    lora_experts: bool = False,
     weight_bytes: int = BF16,
 ) -> Forecast:
     """Memory for `rows` responses of up to `tokens` tokens in flight and their update.
@@ -122,7 +131,7 @@ def forecast(
     row = tokens * sizes.key_bytes + sizes.vocabulary * FP32
     return Forecast(
         weights=sizes.parameters * weight_bytes,
-        adapter=sizes.adapter(lora_rank) * (ADAM + BF16) + head,
+        adapter=sizes.adapter(lora_rank, experts=lora_experts) * (ADAM + BF16) + head,
         sampling=rows * row,
         row=row,
         update=(prompt + tokens) * each + sizes.vocabulary * LOGITS,

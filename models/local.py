@@ -7,6 +7,7 @@ replayed bit for bit; on CUDA it cannot, and only missing slots are asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +18,13 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from eurekaflow.models import adapter, adapter_files, prefix_attention
+from eurekaflow.models import adapter, adapter_files, expert_adapter, prefix_attention
 from eurekaflow.models.checkpoints import RESTORE
 from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
-from eurekaflow.models.errors import CheckpointDamaged, PrerequisiteMissing
+from eurekaflow.models.errors import CheckpointDamaged, PrerequisiteMissing, UsageError
 from eurekaflow.models.fingerprint import bf16_is_fast, of_policy
 from eurekaflow.models.group_sampler import GroupSampler
+from eurekaflow.models.model_card import check_supported
 from eurekaflow.models.paged_attention import Shape
 from eurekaflow.models.policy import (
     Prompt,
@@ -45,8 +47,9 @@ class LocalPolicy:
     """A causal language model from `folder` with a LoRA adapter on every linear layer.
 
     `seed` draws the adapter of version 0; `threads` is the number of CPU threads; `date` is what
-    chat templates with a date show. Threads and determinism are settings of the whole process.
-    Raises PrerequisiteMissing where the folder or the device cannot be used.
+    chat templates with a date show; `lora_experts` adapts a mixture's experts too. Threads and
+    determinism are settings of the whole process. Raises PrerequisiteMissing where the folder or
+    the device cannot be used.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class LocalPolicy:
         device: str = "auto",
         dtype: str = "auto",
         date: str = "2026-01-01",
+        lora_experts: bool = False,
     ) -> None:
         self.folder, self.seed, self.threads = folder, seed, threads
         self.rank, self.alpha = lora_rank, lora_alpha
@@ -71,7 +75,10 @@ class LocalPolicy:
             # Filling new memory costs 3 % and changes nothing: no kernel here reads it unwritten.
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._model, tokenizer = _load(folder, self.device, self.dtype)
-        self._layers = adapter.attach(self._model, rank=lora_rank, alpha=lora_alpha)
+        size: dict[str, Any] = {"rank": lora_rank, "alpha": lora_alpha}
+        self._layers = adapter.attach(self._model, **size)
+        if lora_experts:
+            self._layers |= _experts(self._model, folder, **size)
         decoder, head = self._model.get_decoder(), self._model.get_output_embeddings()
         self.renderer = Renderer(tokenizer, stop_ids=_stop_ids(self._model), date=date)
         self._sampler = WaveSampler(decoder, head, self.renderer)
@@ -89,11 +96,15 @@ class LocalPolicy:
     def replay(self) -> Literal["exact", "salvage"]:
         return "exact" if self.device.type == "cpu" else "salvage"
 
+    @property
+    def concurrent(self) -> bool:
+        return self.device.type == "cuda"
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         return self.renderer.encode(prompt)
 
     def fingerprint(self) -> dict[str, str]:
-        kernel = adapter.matmul_kind(next(iter(self._layers.values())).weight)
+        kernel = adapter.matmul_kind(self._model.get_output_embeddings().weight)
         return of_policy(
             self.folder, device=self.device, dtype=self.dtype, threads=self.threads, kernel=kernel
         )
@@ -156,7 +167,10 @@ class LocalPolicy:
             adapter_files.ADAPTER: st.save(weights, {"format": "pt"}),
             adapter_files.OPTIMIZER: st.save(moments),
             adapter_files.CONFIG: adapter.peft_config(
-                self._layers, rank=self.rank, alpha=self.alpha
+                self._layers,
+                rank=self.rank,
+                alpha=self.alpha,
+                experts=expert_adapter.targets(self._layers),
             ),
         }
 
@@ -201,6 +215,17 @@ def together(
     return GroupSampler(decoder, step, FusedHead(head), renderer, shape)
 
 
+def _experts(model: Any, folder: Path, *, rank: int, alpha: float) -> dict[str, adapter.Adapter]:
+    """The experts' adapters. Raises UsageError for a model without experts."""
+    found = expert_adapter.attach(model, rank=rank, alpha=alpha)
+    if not found:
+        raise UsageError(
+            f"lora_experts is set, but {folder} has no experts that can be adapted",
+            "leave it out: --set lora_experts=false",
+        )
+    return found
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -226,6 +251,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
             f"{folder} is not a Hugging Face model folder: config.json is missing",
             "give a model that is on this machine: --model PATH",
         )
+    check_supported(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -236,23 +262,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         use_safetensors=True,
         **options,
     )
-    _check_logits(model.config)
     return model.to(device).eval(), tokenizer
-
-
-def _check_logits(config: Any) -> None:
-    """Log-probs are taken of what the output head gives, so nothing may change it afterwards."""
-    for name, none in (
-        ("final_logit_softcapping", None),
-        ("logit_scale", 1),
-        ("logits_scaling", 1),
-    ):
-        value = getattr(config, name, None)
-        if value not in (None, none):
-            raise ValueError(
-                f"{name} is {value} in this model's configuration: models that change their "
-                "logits after the output head are not supported"
-            )
 
 
 def _stop_ids(model: Any) -> list[int]:

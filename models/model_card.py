@@ -19,6 +19,24 @@ _DIGESTS = "eurekaflow-sha256.json"  # remembers the weights' hash for unchanged
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
+TO_BFLOAT16 = (
+    'convert it once: python -c "from transformers import AutoModelForCausalLM as M, '
+    "AutoTokenizer as T, Mxfp4Config as C; "
+    "M.from_pretrained('SOURCE', quantization_config=C(dequantize=True), dtype='bfloat16')"
+    ".save_pretrained('FOLDER'); T.from_pretrained('SOURCE').save_pretrained('FOLDER')\", "
+    "then --model FOLDER"
+)
+# Settings that change what the output head or the attention gives, and what leaves it unchanged.
+CHANGED_LOGITS = {
+    "final_logit_softcapping": None,
+    "attn_logit_softcapping": None,
+    "logit_scale": 1,
+    "logits_scaling": 1,
+}
+
+
+class ModelUnsupported(UsageError):
+    """A model of a kind that cannot be sampled or trained here."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ def check_folder(folder: Path) -> None:
             f"{folder} {'holds only an adapter' if adapter else 'has no config.json'}",
             "give the folder of a whole model: config.json, tokenizer.json, model.safetensors",
         )
-    _json_of(folder / "config.json")
+    check_supported(_json_of(folder / "config.json"))
     for file in weight_files(folder):
         _tensors(file)
     if not _has_tokenizer(folder):
@@ -56,6 +74,33 @@ def check_folder(folder: Path) -> None:
             f"{folder} has no tokenizer (tokenizer.json, or vocab.json with merges.txt)",
             "copy the tokenizer's files there: tokenizer.save_pretrained(FOLDER)",
         )
+
+
+def check_supported(config: dict[str, Any]) -> None:
+    """Refuse kinds of models that cannot be trained or sampled here. Raises ModelUnsupported."""
+    kind = config.get("model_type", "this model")
+    if "text_config" in config:
+        raise ModelUnsupported(
+            f"{kind} also sees images, and only text models are supported",
+            "give a text model, such as google/gemma-3-1b-it of Gemma 3: --model PATH",
+        )
+    quantised = (config.get("quantization_config") or {}).get("quant_method")
+    if quantised == "mxfp4":
+        raise ModelUnsupported(
+            f"{kind} has its experts in MXFP4, which cannot be trained", TO_BFLOAT16
+        )
+    if quantised:
+        raise ModelUnsupported(
+            f"{kind} is quantised ({quantised}), which cannot be trained",
+            "give the model's bfloat16 weights: --model PATH",
+        )
+    for name, none in CHANGED_LOGITS.items():
+        if config.get(name) not in (None, none):
+            raise ModelUnsupported(
+                f"{name} is {config[name]} in {kind}'s configuration: models that change their "
+                "logits or attention scores, like Gemma 2, are not supported",
+                "give another model, such as Gemma 3, Qwen3 or Llama: --model PATH",
+            )
 
 
 def _has_tokenizer(folder: Path) -> bool:

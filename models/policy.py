@@ -123,6 +123,10 @@ class Policy(Protocol):
     def replay(self) -> Literal["exact", "salvage"]:
         """`exact`: the same wave gives the same bits; `salvage`: ask for missing slots only."""
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether sampling leaves the CPU cores free, so that answers are judged meanwhile."""
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of the rendered prompt, the opening included."""
 

@@ -65,6 +65,10 @@ class ScriptedPolicy:
         """The resident version's weights."""
         return self._state["weights"]
 
+    @property
+    def concurrent(self) -> bool:
+        return False
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         return tuple(f"{prompt.text}\n{prompt.opening}".encode())
 

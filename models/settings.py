@@ -61,6 +61,9 @@ class RunConfig(BaseModel):
     substeps: int = Field(1, ge=1, description="optimizer steps per step, contiguous chunks")
     lora_rank: int = Field(32, ge=1)
     lora_alpha: float = Field(32.0, gt=0)
+    lora_experts: bool = Field(
+        False, description="adapt the experts of a mixture too, in plain torch: slow"
+    )
     micro_batch: int = Field(8, ge=1, description="responses per backward pass on a CPU")
     micro_tokens: int | None = Field(
         None, ge=1, description="tokens per backward pass, packed; none on a GPU: as many as fit"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from eurekaflow.models import fused_loss
-from eurekaflow.models.adapter import AdaptedLinear
+from eurekaflow.models.adapter import AdaptedLinear, Adapter
 from eurekaflow.models.flash_attention import PackedGroups
 from eurekaflow.models.forecast import activation_bytes
 from eurekaflow.models.group_pass import TrainedTokens, by_response
@@ -118,7 +118,7 @@ class StepPass:
     def _zero(self) -> None:
         """Nothing of an attempt that ran out of memory may stay."""
         for module in [*self.decoder.modules(), self.head]:
-            if isinstance(module, AdaptedLinear):
+            if isinstance(module, Adapter):
                 for parameter in (module.lora_A, module.lora_B):
                     if parameter.grad is not None:
                         parameter.grad.zero_()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eurekaflow.models.adapter import AdaptedLinear, parameters, switched_off, untrained
+from eurekaflow.models.adapter import AdaptedLinear, Adapter, parameters, switched_off, untrained
 from eurekaflow.models.entropic import importance_loss, mean_log_ratio, shape_kl
 from eurekaflow.models.group_pass import GroupPass, TrainedTokens
 from eurekaflow.models.policy import TrainedGroup, UpdateSettings
@@ -36,7 +36,7 @@ class Trainer:
     """
 
     def __init__(
-        self, decoder: nn.Module, head: AdaptedLinear, layers: dict[str, AdaptedLinear]
+        self, decoder: nn.Module, head: AdaptedLinear, layers: dict[str, Adapter]
     ) -> None:
         self.layers = layers
         self.parameters = parameters(layers)

@@ -13,6 +13,7 @@ from eurekaflow.models.rows import GroupRow
 from eurekaflow.models.states import AttemptState
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import Meter, metered
+from eurekaflow.tasks.overlap import judging
 from eurekaflow.tasks.poison import Culprit, give_up, tried
 from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
@@ -36,7 +37,7 @@ def sample(run_id: str, step: int) -> int:
     if not missing:
         return 0
     s.notify("stage", step=step, stage="sample")
-    with s.timed(step, "sample"), metered(s, step, "sample") as meter:
+    with s.timed(step, "sample"), metered(s, step, "sample") as meter, judging(s, step):
         return fill(s, step, missing, meter)
 
 

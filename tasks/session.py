@@ -254,4 +254,5 @@ def local_policy(config: RunConfig, place: Place) -> Policy:
         seed=config.seed,
         threads=config.threads,
         date=config.date,
+        lora_experts=config.lora_experts,
     )

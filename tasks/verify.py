@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from eurekaflow.models.faultpoints import reach
 from eurekaflow.models.rows import Pending, VerdictRow
+from eurekaflow.models.states import Stage
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.poison import Culprit, give_up, tried
@@ -44,6 +45,8 @@ def verify(run_id: str, step: int) -> int:
     s = session.of(run_id)
     pending = s.archive.unverified(s.run.id, step)
     if not pending:
+        if not s.stage_reached(step, Stage.VERIFIED):  # all were judged while sampling went on
+            s.archive.stage_done(s.hold, step, "verify", 0.0)
         return 0
     s.notify("stage", step=step, stage="verify")
     stored, lost = 0, dict[int, str]()
@@ -70,10 +73,13 @@ def scored(s: Session, step: int) -> bool:
     return any(a.outcome is not None for a in s.archive.attempts(s.run.id, step))
 
 
-def batches(s: Session, step: int, pending: list[Pending]) -> Iterator[list[Judged]]:
+def batches(
+    s: Session, step: int, pending: list[Pending], *, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[list[Judged]]:
     """Verdicts in the order they arrive, a few per transaction.
 
-    Only so many are under way that a slow database slows the judging, not fills the memory.
+    Only so many are under way that a slow database slows the judging, not fills the memory. Once
+    `stopped`, what is under way is finished and nothing else begun.
     """
     given = {p.shown_id: s.archive.construction(p.shown_id) for p in pending}
     open_verifiers(s)  # here, by one thread
@@ -83,6 +89,8 @@ def batches(s: Session, step: int, pending: list[Pending]) -> Iterator[list[Judg
         rows: list[Judged] = []
         try:
             while True:
+                if stopped():
+                    waiting = iter(())
                 for p in islice(waiting, s.config.workers + STORE_EVERY - len(running)):
                     running.add(pool.submit(judged, s, step, p, given[p.shown_id]))
                 if not running:
@@ -112,7 +120,9 @@ def open_verifiers(s: Session) -> tuple[Sandbox | None, Judge]:
 
 
 def check_verifiers(s: Session) -> None:
-    """Raise SandboxUnavailable or JudgeUnavailable unless both do a job known to be good."""
+    """Raise SandboxUnavailable or JudgeUnavailable unless all do a job known to be good."""
+    if isinstance(s.problem, Kernel):
+        s.problem.check_device()
     sandbox, judge = open_verifiers(s)
     if sandbox is not None:
         execution = sandbox.run(CANARY, Limits())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from eurekaflow.models.errors import UsageError
 from eurekaflow.models.local import LocalPolicy, together
 from eurekaflow.models.policy import (
     Prompt,
@@ -111,7 +112,7 @@ def test_logits_that_a_family_caps_are_refused(tmp_path: Path) -> None:
             '"final_logit_softcapping": null', '"final_logit_softcapping": 30.0'
         )
     )
-    with pytest.raises(ValueError, match="final_logit_softcapping"):
+    with pytest.raises(UsageError, match="final_logit_softcapping"):
         LocalPolicy(folder, lora_rank=4, lora_alpha=8, seed=5, threads=1, device="cpu")
 
 

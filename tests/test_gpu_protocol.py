@@ -120,6 +120,50 @@ def test_threads_and_processes_of_a_candidate_are_counted_from_outside(start: St
         os.kill(int(child), 9)
 
 
+FAMILY = """
+import subprocess
+child = "import os, time; os.fork(); n = 0\\nwhile True: n += 1"
+subprocess.Popen([sys.executable, "-S", "-c", child])
+time.sleep(1.0)
+c.send(b".")
+time.sleep(60)
+"""
+
+
+def test_a_stopped_process_with_children_is_refused_and_none_of_them_moves(start: Start) -> None:
+    theirs = start(FAMILY)
+    theirs.channel.settimeout(20.0)
+    theirs.channel.recv(1)
+    (child,) = _children(theirs.pid)
+    family = [child, *_children(child)]
+    assert len(family) == 2
+    try:
+        with pytest.raises(CandidateFailed, match="2 processes of it were running") as failed:
+            theirs.stop()
+        assert failed.value.kind == "alive"
+        time.sleep(0.1)
+        used = [_cpu_ticks(pid) for pid in family]
+        time.sleep(0.3)
+        assert [_cpu_ticks(pid) for pid in family] == used
+    finally:
+        for pid in family:
+            os.kill(pid, 9)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_process_that_has_ended_its_children_is_stopped_as_before(start: Start) -> None:
+    theirs = start("import subprocess\nsubprocess.run(['true'])\n"
+                   "subprocess.Popen(['true'])\ntime.sleep(0.3)\nc.send(b'.')\n"
+                   "time.sleep(60)")  # fmt: skip
+    theirs.channel.settimeout(20.0)
+    theirs.channel.recv(1)
+    theirs.stop()  # one of them is a zombie
+    theirs.go_on()
+
+
 @pytest.mark.parametrize(
     ("out", "bad"),
     [

@@ -20,9 +20,53 @@ def calls(count: int = 20, **changed: float) -> list[dict[str, float]]:
 
 def test_strict_time_is_the_largest_of_the_honest_clocks() -> None:
     found = timing(calls(), EMPTY, mode=STRICT, floor=500.0)
-    assert found.score_us == pytest.approx(1045.0 - 30.0)
-    assert found.ratio == pytest.approx(1015.0 / 8000.0)
+    assert found.score_us == pytest.approx(1420.0 - 400.0)
+    assert (found.inner_us, found.outer_us) == pytest.approx((1045.0 - 30.0, 1420.0 - 400.0))
+    assert found.ratio == pytest.approx(1020.0 / 8000.0)
     assert not found.flagged
+
+
+@pytest.mark.parametrize("forged", [470.0, 420.0, 380.0, 350.0])
+def test_a_slightly_forged_inner_clock_gains_nothing(forged: float) -> None:
+    """A program that takes 480 us, outside 500 with the noise of the outer clock."""
+    lie = calls(stream_us=forged, event_us=forged, host_us=forged + 30.0, outer_us=900.0)
+    found = timing(lie, EMPTY, mode=STRICT, floor=100.0)
+    assert found.score_us == pytest.approx(500.0)
+
+
+def test_calls_that_are_each_honest_once_outside_cannot_hide_the_others() -> None:
+    lie = calls(stream_us=350.0, event_us=350.0, host_us=380.0, outer_us=880.0)
+    lie = [*lie[:12], *calls(8, stream_us=350.0, event_us=350.0, host_us=380.0, outer_us=760.0)]
+    assert timing(lie, EMPTY, mode=STRICT, floor=1.0).score_us == pytest.approx(480.0)
+
+
+def test_a_hiccup_of_the_outer_clock_in_a_few_calls_costs_an_honest_program_nothing() -> None:
+    noisy = [*calls(14), *calls(6, outer_us=1520.0)]
+    assert timing(noisy, EMPTY, mode=STRICT, floor=1.0).score_us == pytest.approx(1020.0)
+
+
+def test_a_reference_that_the_program_slows_down_does_not_flatter_its_ratio() -> None:
+    slowed = timing(calls(reference_us=9400.0), EMPTY, mode=STRICT, floor=1.0)
+    assert slowed.ratio == pytest.approx(1020.0 / 8000.0)
+    with pytest.raises(Unbelievable, match="device was busy"):
+        timing(calls(reference_us=9700.0), EMPTY, mode=STRICT, floor=1.0)
+
+
+def test_official_time_has_no_room_for_work_behind_the_streams_end() -> None:
+    empty_shows = EMPTY["event_us"] - EMPTY["stream_us"]  # of any call, an honest one too
+    honest = calls(stream_us=300.0, event_us=300.0 + empty_shows + 29.0)
+    late = calls(stream_us=300.0, event_us=300.0 + empty_shows + 31.0)
+    assert timing(honest, EMPTY, mode=OFFICIAL, floor=1.0).score_us == pytest.approx(300.0)
+    with pytest.raises(Unbelievable, match="work was pending"):
+        timing(late, EMPTY, mode=OFFICIAL, floor=1.0)
+    large = calls(stream_us=940.0, event_us=1010.0)
+    with pytest.raises(Unbelievable, match="work was pending"):
+        timing(large, EMPTY, mode=OFFICIAL, floor=1.0)
+
+
+def test_a_few_calls_that_end_at_once_do_not_lower_the_official_mean() -> None:
+    forged = [*calls(18), *calls(2, stream_us=0.0)]
+    assert timing(forged, EMPTY, mode=OFFICIAL, floor=1.0).score_us == pytest.approx(1000.0)
 
 
 def test_official_time_is_what_the_calls_own_stream_shows() -> None:
@@ -52,7 +96,7 @@ def test_times_that_cannot_be_honest_are_refused_in_both_modes(
 def test_one_disturbed_call_does_not_move_the_strict_time() -> None:
     disturbed = [*calls(19), *calls(1, event_us=9e5, host_us=9e5, outer_us=9e5, stream_us=9e5)]
     found = timing(disturbed, EMPTY, mode=STRICT, floor=500.0)
-    assert found.score_us == pytest.approx(1015.0)
+    assert found.score_us == pytest.approx(1020.0)
 
 
 def test_clocks_that_disagree_are_flagged() -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from eurekaflow.flows import hardware, launch
 from eurekaflow.flows.cli import main
-from eurekaflow.verifiers import gpu_problem, gpu_source, trimul_texts
+from eurekaflow.flows.configure import resolve
+from eurekaflow.models.errors import UsageError
+from eurekaflow.verifiers import gpu_problem, gpu_source, kernel_config, trimul_texts
+from eurekaflow.verifiers.contest_trial import Trial
 from eurekaflow.verifiers.gpu_problem import Kernel, records_of
 from eurekaflow.verifiers.lookup import load
-from eurekaflow.verifiers.problem import InvalidAnswer, Outcome, PrerequisiteAbsent
+from eurekaflow.verifiers.problem import InvalidAnswer, Outcome, PrerequisiteAbsent, Verdict
+from eurekaflow.verifiers.sandbox import Cause, Execution
 
 NAMES = ("trimul", "mla-decode", "kernel-config")
 STARTER = Path(gpu_problem.__file__).parent / "trimul_kernel.py"
@@ -54,6 +62,21 @@ def test_records_are_those_of_this_gpu_and_an_unlisted_one_has_none() -> None:
     assert records_of(trimul_texts.RECORDS, "") == ()
 
 
+def test_what_we_measured_is_listed_on_its_gpu_alone_and_is_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = records_of(trimul_texts.OURS, "NVIDIA H200")
+    assert {r.kind for r in ours} == {"ours"}
+    assert all(r.source and r.mode for r in ours)
+    assert records_of(trimul_texts.OURS, "NVIDIA H100 80GB HBM3") == ()
+    problem = kernel("trimul")
+    monkeypatch.setattr(type(problem), "records", ours)
+    assert problem.record() is None
+    published = records_of(trimul_texts.RECORDS, "NVIDIA H100")
+    monkeypatch.setattr(type(problem), "records", (*published, *ours))
+    assert problem.record() == published[1]
+
+
 def test_the_cases_are_the_published_ones() -> None:
     plan = kernel("trimul").plan("strict")
     assert [len(plan.tests), len(plan.benchmarks), plan.calls] == [18, 7, 20]
@@ -68,6 +91,55 @@ def test_official_mode_has_masks_of_ones_and_no_hidden_shapes() -> None:
     plan = kernel("trimul").plan("official")
     assert not any(c["mask"] for c in (*plan.benchmarks, *plan.tests))
     assert (plan.mode, plan.hidden) == ("official", ())
+
+
+def test_official_configurations_are_tested_without_masks_too() -> None:
+    plan = kernel("kernel-config").plan("official")
+    assert not any(c["mask"] for c in (*plan.benchmarks, *plan.tests))
+
+
+def test_the_version_of_the_configuration_problem_follows_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel("kernel-config").version.endswith(kernel_config.kernel_hash())
+    before = kernel_config.kernel_hash()
+    (tmp_path / kernel_config.KERNEL).write_text(STARTER.read_text() + "# changed\n")
+    monkeypatch.setattr(kernel_config, "FOLDER", tmp_path)
+    assert kernel_config.kernel_hash() != before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_leaves_room_for_the_program_that_small_models_start_from(name: str) -> None:
+    config = resolve(name, overrides={"preset": "small-gpu"}).config
+    start = kernel(name).program_of_start(brief=True)
+    assert config.max_new_tokens > len(start) / 3.0
+    assert config.window > 2 * config.max_new_tokens
+    given = resolve(name, overrides={"preset": "small-gpu", "max_new_tokens": 99}).config
+    assert given.max_new_tokens == 99
+
+
+def test_the_plain_start_keeps_the_format_and_is_what_small_models_see() -> None:
+    plain = kernel("trimul").program_of_start(brief=True)
+    assert gpu_source.refused(plain) == ""
+    assert gpu_source.findings(plain) == []
+    seeds = kernel("trimul").seeds(np.random.default_rng(0), 6)
+    assert [seed.program for seed in seeds[:3]] == ["", plain, STARTER.read_text()]
+
+
+def test_the_policys_cached_memory_is_released_before_a_kernel_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    cuda = SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True,
+        synchronize=lambda: done.append("idle"), empty_cache=lambda: done.append("released"),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    bench = SimpleNamespace(device={}, trial=lambda program, plan: Trial(
+        verdict=Verdict(outcome=Outcome.TIMEOUT), execution=Execution(cause=Cause.TIMEOUT)
+    ))  # fmt: skip
+    kernel("trimul").try_out(MINIMAL, bench=bench)  # type: ignore[arg-type]
+    assert done == ["idle", "released"]
 
 
 def test_mla_decode_is_scored_at_its_longest_cache() -> None:
@@ -136,7 +208,36 @@ def test_a_configuration_outside_its_choices_is_invalid(answer: str) -> None:
 @pytest.mark.parametrize("brief", [False, True])
 def test_every_start_is_worse_than_any_kernel(name: str, brief: bool) -> None:
     problem = kernel(name)
-    seeds = problem.seeds(np.random.default_rng(0), 4, brief=brief)
+    seeds = problem.seeds(np.random.default_rng(0), 6, brief=brief)
     assert {seed.value for seed in seeds} == {-1e6}
     assert problem.reward(-1000.0) == 3.0
     assert problem.program_of(seeds[-1].program)
+
+
+@pytest.mark.parametrize(
+    ("problem", "before", "now", "goes_on"),
+    [
+        ("trimul", "NVIDIA H200", "NVIDIA H200", True),
+        ("trimul", "NVIDIA H200", "NVIDIA H100 80GB HBM3", False),
+        ("trimul", "NVIDIA H200", "", False),
+        ("trimul", None, "NVIDIA H200", True),
+        ("erdos", "NVIDIA H200", "", True),
+    ],
+)
+def test_times_of_two_gpu_models_never_meet_in_one_tree(
+    problem: str, before: str | None, now: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_problem, "gpu_model", lambda: now)
+    run: Any = SimpleNamespace(uuid="r", hardware={} if before is None else {"gpu": before})
+    if goes_on:
+        hardware.refuse_other_gpu(load(problem), run)
+        return
+    with pytest.raises(UsageError, match="has timed its kernels on NVIDIA H200"):
+        hardware.refuse_other_gpu(load(problem), run)
+
+
+def test_a_run_records_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_problem, "gpu_model", lambda: "NVIDIA H200")
+    assert launch.hardware()["gpu"] == "NVIDIA H200"
+    monkeypatch.setattr(gpu_problem, "gpu_model", lambda: "")
+    assert "gpu" not in launch.hardware()

@@ -92,3 +92,17 @@ def test_a_dry_run_says_what_memory_the_model_needs(
     assert json.loads(said.out)["model"]["value"] == str(folder)
     assert "memory: " in said.err
     assert "needs about" in said.err
+
+
+def test_a_model_that_also_sees_images_is_forecast_by_its_text_part() -> None:
+    assert Sizes.of({"text_config": QWEN_05B, "vision_config": {}}) == Sizes.of(QWEN_05B)
+
+
+def test_experts_are_counted_by_their_own_width() -> None:
+    qwen3_30b = {
+        "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32,
+        "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": 6144,
+        "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+        "vocab_size": 151936, "tie_word_embeddings": False,
+    }  # fmt: skip
+    assert Sizes.of(qwen3_30b).parameters == pytest.approx(30.5e9, rel=0.02)

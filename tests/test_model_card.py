@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from eurekaflow.flows import memory_forecast
+from eurekaflow.flows.configure import Surroundings
 from eurekaflow.models.errors import EurekaError, ModelDamaged, PrerequisiteMissing, UsageError
+from eurekaflow.models.settings import RunConfig
 from eurekaflow.models.weights import check_folder, describe, resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -160,3 +164,26 @@ def test_errors_travel_between_processes(tmp_path: Path) -> None:
     with pytest.raises(EurekaError) as caught:
         check_folder(tmp_path)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said", "fix"),
+    [
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "MXFP4", r"Mxfp4Config.*dequantize"),
+        ({"quantization_config": {"quant_method": "fp8"}}, r"quantised \(fp8\)", "bfloat16"),
+        ({"final_logit_softcapping": 30.0}, "like Gemma 2", "Gemma 3"),
+        ({"attn_logit_softcapping": 50.0}, "like Gemma 2", "Gemma 3"),
+        ({"text_config": {"hidden_size": 8}}, "sees images", "text model"),
+    ],
+)
+def test_models_that_cannot_be_trained_are_refused_with_what_to_do(
+    folder: Path, changed: dict[str, object], said: str, fix: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changed}))
+    with pytest.raises(UsageError, match=said) as refused:
+        check_folder(folder)
+    assert re.search(fix, refused.value.fix)
+    found = memory_forecast.of_run(RunConfig(problem="erdos", model=str(folder)),
+                                   Surroundings(home=folder))  # fmt: skip
+    assert (found.status, found.message) == ("warn", refused.value.message)

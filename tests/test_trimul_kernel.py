@@ -16,16 +16,17 @@ from eurekaflow.verifiers.gpu_reference import mismatch
 
 INTERPRETED = """
 import sys, torch
-from eurekaflow.verifiers import trimul_kernel, trimul_task
+from eurekaflow.verifiers import trimul_kernel, trimul_plain, trimul_task
 from eurekaflow.verifiers.gpu_reference import mismatch
 given = eval(sys.argv[1])
+kernel = trimul_plain if given.pop("plain", False) else trimul_kernel
 trimul_kernel.CONFIG.update(given.pop("config"))
 case = trimul_task.Case(**given)
 drawn = {name: torch.empty(shape) for name, _, shape in trimul_task.inputs(case)}
 trimul_task.fill(case, drawn, torch.Generator().manual_seed(1))
 weights = {k: v for k, v in drawn.items() if k not in ("x", "mask")}
 [wanted] = trimul_task.expected(case, drawn)
-out = trimul_kernel.custom_kernel((drawn["x"], drawn["mask"], weights, {}))
+out = kernel.custom_kernel((drawn["x"], drawn["mask"], weights, {}))
 print(*mismatch(out, wanted, rtol=trimul_task.RTOL, atol=trimul_task.ATOL))
 """
 TRITON = {"split": 3, "product": "triton", "tile_m": 32, "tile_n": 32, "tile_k": 32, "depth": 128}
@@ -38,8 +39,9 @@ TRITON = {"split": 3, "product": "triton", "tile_m": 32, "tile_n": 32, "tile_k":
     [
         {"n": 5, "b": 2, "c": 192, "mask": True, "config": TRITON},
         {"n": 8, "b": 1, "c": 128, "mask": False, "cauchy": True, "config": {"split": 1}},
+        {"n": 5, "b": 2, "c": 192, "mask": True, "config": {}, "plain": True},
     ],
-    ids=["masked, no tile divides", "heavy-tailed"],
+    ids=["masked, no tile divides", "heavy-tailed", "the plain start"],
 )
 def test_the_triton_kernel_agrees_with_the_reference_under_the_interpreter(
     case: dict[str, object],

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 END = "<|im_end|>"
@@ -40,6 +41,7 @@ SIZES = {
 ALTERNATING = ["sliding_attention", "full_attention", "sliding_attention"]
 OWN: dict[str, dict[str, Any]] = {  # windows shorter than the prompts of the tests
     "gemma3": {"sliding_window": 12, "layer_types": ALTERNATING, "query_pre_attn_scalar": 8},
+    "qwen3_moe": {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2},
     "gpt_oss": {
         "sliding_window": 12,
         "layer_types": ALTERNATING,
@@ -80,6 +82,7 @@ def _config(family: str, tied: bool, end: int) -> PreTrainedConfig:
         "gemma": GemmaConfig,
         "gemma3": Gemma3TextConfig,
         "gpt_oss": GptOssConfig,
+        "qwen3_moe": Qwen3MoeConfig,
     }
     own = {**SIZES, **OWN.get(family, {})}
     return kinds[family](**own, vocab_size=700, tie_word_embeddings=tied, eos_token_id=end)

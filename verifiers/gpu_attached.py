@@ -55,13 +55,18 @@ class Attached:
         return reply
 
     def stop(self) -> None:
-        """Stop every thread of it; returns once they are."""
+        """Stop every thread of it; returns once they are. It may have no other process then.
+
+        Whatever it has started, and what those have, is stopped as well before it is refused.
+        """
         self._signal(signal.SIGSTOP)
         deadline = time.monotonic() + STOPPED_S
         while self._state() not in "Tt":
             if time.monotonic() > deadline:
                 raise CandidateFailed("died", "its process could not be stopped")
             time.sleep(0.0002)
+        if found := stop_descendants(self.pid, deadline):
+            raise CandidateFailed("alive", f"{found} processes of it were running between calls")
 
     def go_on(self) -> None:
         """Let it run again."""
@@ -73,13 +78,7 @@ class Attached:
 
     def children(self) -> int:
         """Living processes it has started; as pid 1 it inherits its orphans too."""
-        alive = 0
-        for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                alive += sum(
-                    _state_of(int(child)) not in "ZX" for child in listing.read_text().split()
-                )
-        return alive
+        return len(_children_of(self.pid))
 
     def _state(self) -> str:
         return _state_of(self.pid)
@@ -89,6 +88,40 @@ class Attached:
             os.kill(self.pid, number)
         except ProcessLookupError:
             raise CandidateFailed("died", "its process ended") from None
+
+
+def stop_descendants(pid: int, deadline: float) -> int:
+    """Stop the living descendants of a stopped process, until none is new; how many there were."""
+    stopped: set[int] = set()
+    while new := _descendants(pid) - stopped:
+        for one in new:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGSTOP)
+        stopped |= new
+        if time.monotonic() > deadline:
+            break
+    return len(stopped)
+
+
+def _descendants(pid: int) -> set[int]:
+    found, waiting = set[int](), [pid]
+    while waiting:
+        new = _children_of(waiting.pop()) - found
+        found |= new
+        waiting.extend(new)
+    return found
+
+
+def _children_of(pid: int) -> set[int]:
+    """Living children of all threads of a process."""
+    found = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= {
+                child for child in map(int, listing.read_text().split())
+                if _state_of(child) not in "ZX"
+            }  # fmt: skip
+    return found
 
 
 def _state_of(pid: int) -> str:

@@ -43,6 +43,7 @@ GPUS = Path("/proc/driver/nvidia/gpus")
 FOLDER = Path(__file__).resolve().parent
 REWARD_US = 3000.0  # the time that earns the reward 1
 START_VALUE = -1_000_000.0  # worse than any kernel
+CHARACTERS_PER_TOKEN = 3.0  # of a kernel's source; 3.1 were measured of ours
 RETIMED = 3  # times a finalist is timed again
 
 
@@ -92,7 +93,8 @@ class Kernel(Problem):
     task: ClassVar[str]
     statement_text: ClassVar[str]
     brief_text: ClassVar[str] = ""
-    starter: ClassVar[str]  # file with the kernel that runs start from
+    starter: ClassVar[str]  # file with our best kernel
+    plain_starter: ClassVar[str]  # file with a short one, which small models start from
     triton_required: ClassVar[bool] = True
 
     def plan(self, mode: str) -> Plan:
@@ -105,13 +107,14 @@ class Kernel(Problem):
     def seeds(
         self, rng: np.random.Generator, count: int, *, brief: bool = False
     ) -> Sequence[Seed]:
-        """No code and our own kernel in turn; small models see the kernel."""
-        programs = [self.program_of_start()] if brief else ["", self.program_of_start()]
+        """No code and kernels of our own in turn; small models see the short one."""
+        plain, best = self.program_of_start(brief=True), self.program_of_start()
+        programs = [plain] if brief else [*dict.fromkeys(("", plain, best))]
         return [Seed(value=START_VALUE, program=programs[i % len(programs)]) for i in range(count)]
 
-    def program_of_start(self) -> str:
-        """The answer that our own kernel is."""
-        return (FOLDER / self.starter).read_text()
+    def program_of_start(self, *, brief: bool = False) -> str:
+        """The answer that our own kernel is; `brief`: the plain form, where there is one."""
+        return (FOLDER / (self.plain_starter if brief else self.starter)).read_text()
 
     def program_of(self, answer: str) -> str:
         """The program that an answer stands for. Raises InvalidAnswer."""
@@ -121,6 +124,14 @@ class Kernel(Problem):
 
     def require(self) -> None:
         require_gpu()
+
+    def answer_tokens(self) -> int:
+        """Room for half as much again as the program that small models start from."""
+        return round(1.5 * len(self.program_of_start(brief=True)) / CHARACTERS_PER_TOKEN)
+
+    def check_device(self, *, bench: Bench | None = None) -> None:
+        """Raise SandboxUnavailable unless a worker starts and an empty call goes well."""
+        (bench or bench_for(self.task)).check(self.plan(STRICT))
 
     def reward(self, value: float) -> float:
         return -REWARD_US / value
@@ -175,6 +186,7 @@ def _let_the_policy_finish() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what it has cached is the kernel's to use
 
 
 def described(device: Mapping[str, Any], ratio: float) -> str:

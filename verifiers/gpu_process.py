@@ -42,10 +42,11 @@ setting = json.loads(sys.argv[1])
 sys.argv[1:] = []
 sys.path[:] = [*filter(None, sys.path), *setting["site"]]
 loaded = []
-for name in ("memory", "candidate"):
+for name in ("memory", "candidate", "shims"):
     module = types.ModuleType(name)
     exec(compile(setting[name], f"<{name}>", "exec"), module.__dict__)
     loaded.append(module)
+loaded[2].provide(loaded[1].KVCache)
 loaded[1].main(loaded[0].Arena, setting["size"])
 """
 
@@ -175,6 +176,7 @@ def configuration(*, size: int, libraries: str, confined: bool) -> dict[str, Any
         "size": size,
         "memory": (FOLDER / "gpu_memory.py").read_text(),
         "candidate": (FOLDER / "gpu_candidate.py").read_text(),
+        "shims": (FOLDER / "gpu_shims.py").read_text(),
     }
     return {
         "level": confine.NAMESPACES if confined else confine.NONE,
@@ -198,6 +200,7 @@ def _environment(scratch: str, libraries: str) -> dict[str, str]:
         "TRITON_CACHE_DIR": f"{scratch}/triton",
         "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
         "CUDA_CACHE_PATH": f"{scratch}/cuda",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its pool of processes would outlive the calls
         "PYTHONDONTWRITEBYTECODE": "1",
         **({"LD_LIBRARY_PATH": libraries, "TRITON_LIBCUDA_PATH": libraries} if libraries else {}),
     }

@@ -44,7 +44,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.candidate: Attached | None = None
-        self.calibrated: dict[str, dict[str, float]] = {}
+        self.calibrated: dict[str, tuple[float, dict[str, float]]] = {}  # when, and what
 
     def do_open(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take up a task: allocate what its largest case needs; say what device this is."""
@@ -84,15 +84,17 @@ class Worker:
 
     def do_calibrate(self, request: dict[str, Any]) -> dict[str, Any]:
         """What an empty call costs on this case, and the reference's time; before the program."""
-        case, key = self._case(request), json.dumps(request["case"])
-        if key not in self.calibrated:
+        case, key = self._case(request), json.dumps([request["case"], request["flush"]])
+        known = self.calibrated.get(key)
+        if known is None or time.monotonic() - known[0] > request["recent_s"]:
             self._show(case)
             self._call(case, request, check=False)
             calls = [self._call(case, request, check=False) for _ in range(request["calls"])]
-            self.calibrated[key] = {
+            middle = {
                 name: sorted(call[name] for call in calls)[len(calls) // 2] for name in calls[0]
             }
-        return self.calibrated[key]
+            self.calibrated[key] = known = time.monotonic(), middle
+        return known[1]
 
     def do_measure(self, request: dict[str, Any]) -> dict[str, Any]:
         """One untimed call and `calls` timed ones on a case, each on inputs of its own."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from eurekaflow.verifiers import gpu_verdict
+from eurekaflow.verifiers import gpu_clocks, gpu_verdict
 from eurekaflow.verifiers.contest_trial import Trial
 from eurekaflow.verifiers.gpu_process import Candidate, Reference, WorkerEnded
 from eurekaflow.verifiers.gpu_verdict import OFFICIAL, STRICT, Unbelievable
@@ -37,6 +37,7 @@ CAUSES = {
     Outcome.MEMORY: Cause.MEMORY,
 }
 OPEN_S, START_S = 120.0, 120.0
+RECENT_S = 600.0  # age of a calibration that is still believed: clocks and temperature drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Plan:
     scored: Sequence[int] | None = None  # benchmarks that make the score; all by default
     compile_s: float = 300.0
     call_s: float = 20.0
+    phase_s: float = 1200.0  # of all tests with loading, and again of all timed cases
     profile: bool = True
 
 
@@ -62,6 +64,24 @@ class Failed(Exception):
     def __init__(self, outcome: Outcome, message: str) -> None:
         super().__init__(message)
         self.outcome = outcome
+
+
+class Phase:
+    """Seconds that a part of a trial may take in all."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name, self.seconds = name, seconds
+        self._ends = time.monotonic() + seconds
+
+    def within(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with no more time than is left. Raises Failed when there is none."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise Failed(Outcome.TIMEOUT, f"{self.name} took more than {self.seconds:g} s")
+        return {
+            **request,
+            **{name: min(request[name], left) for name in ("timeout_s", "compile_s")},
+        }
 
 
 @dataclass
@@ -82,7 +102,7 @@ class Bench:
         """Try a program. Raises SandboxUnavailable when the device or its workers are lost."""
         with self._lock:
             started = time.monotonic()
-            verdict, output = self._tried(program, plan)
+            verdict, output = self._attended(lambda: self._measure(program, plan))
             execution = Execution(
                 cause=CAUSES.get(verdict.outcome, Cause.RETURNED),
                 message=verdict.message,
@@ -110,6 +130,21 @@ class Bench:
             confined=self.confined,
         )
 
+    def check(self, plan: Plan) -> None:
+        """A fresh worker makes empty calls on the smallest test. Raises SandboxUnavailable."""
+        common = {"flush": True, "timeout_s": plan.call_s, "compile_s": plan.compile_s}
+        case = (*plan.tests, *plan.benchmarks)[0]
+
+        def empty() -> Verdict:
+            self._empty(case, common, recent_s=0.0)
+            return Verdict(outcome=Outcome.VALID)
+
+        with self._lock:
+            verdict, output = self._attended(empty)
+        if verdict.outcome is not Outcome.VALID:
+            said = output[-300:].decode(errors="replace")
+            raise SandboxUnavailable(f"an empty call fails: {verdict.message} {said}")
+
     def close(self) -> None:
         """End every worker."""
         for candidate in self._waiting:
@@ -120,13 +155,14 @@ class Bench:
                 os.close(self._arena)
         self._reference, self._waiting, self._arena = None, [], -1
 
-    def _tried(self, program: str, plan: Plan) -> tuple[Verdict, bytes]:
+    def _attended(self, measure: Callable[[], Verdict]) -> tuple[Verdict, bytes]:
+        """What a measurement with a worker of its own gives, and what that printed."""
         candidate = self._waiting.pop(0) if self._waiting else self.start_one()
         try:
             self._attach(candidate)
             while len(self._waiting) < self.spares:
                 self._waiting.append(self.start_one())
-            return _verdict(lambda: self._measure(program, plan)), candidate.output()
+            return _verdict(measure), candidate.output()
         except WorkerEnded as lost:
             self.close()
             raise SandboxUnavailable(f"{lost}; run `eureka doctor`") from lost
@@ -149,23 +185,30 @@ class Bench:
     def _measure(self, program: str, plan: Plan) -> Verdict:
         common = {"flush": plan.mode != OFFICIAL, "timeout_s": plan.call_s,
                   "compile_s": plan.compile_s}  # fmt: skip
-        empty = [
-            self._ask({"do": "calibrate", "case": case, "calls": 7, **common}, 600.0)
-            for case in plan.benchmarks
-        ]
+        empty = [self._empty(case, common) for case in plan.benchmarks]
+        phase = Phase("loading and testing", plan.phase_s)
         load = {"do": "load", "source": program, "entry": plan.entry}
         self._ask({**load, "timeout_s": plan.compile_s}, plan.compile_s + 10)
         for kind, cases in (("test", plan.tests), ("hidden shape", plan.hidden)):
             for number, case in enumerate(cases):
-                self._on(f"{kind} {number}", case, {**common, "calls": 0, "twice": number == 0})
-        timings = []
+                request = {**common, "calls": 0, "twice": number == 0}
+                self._on(f"{kind} {number}", case, phase.within(request))
+        timings, phase = [], Phase("the timed cases", plan.phase_s)
         for number, (case, calibrated) in enumerate(zip(plan.benchmarks, empty, strict=True)):
-            reply = self._on(f"case {number}", case, {**common, "calls": plan.calls})
+            request = phase.within({**common, "calls": plan.calls})
+            reply = self._on(f"case {number}", case, request)
             timings.append(self._timing(number, reply, calibrated, plan))
-        metrics = self._metrics(timings, plan)
+        metrics = {**self._metrics(timings, plan), **gpu_clocks.now()}
         if plan.profile and plan.mode == STRICT:
             metrics |= self._profiled(plan, timings, common)
         return Verdict(outcome=Outcome.VALID, value=-metrics["score_us"], metrics=metrics)
+
+    def _empty(
+        self, case: dict[str, Any], common: dict[str, Any], *, recent_s: float = RECENT_S
+    ) -> dict[str, float]:
+        """What an empty call costs on a case, before any program is loaded."""
+        request = {"do": "calibrate", "case": case, "calls": 7, "recent_s": recent_s, **common}
+        return self._ask(request, 600.0)
 
     def _on(self, name: str, case: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -208,6 +251,7 @@ class Bench:
         found = {
             "score_us": mean([t.score_us for t in scored]),
             "ratio": mean([t.ratio for t in scored]),
+            "inner_us": mean([t.inner_us for t in scored]),
             "official_us": mean([t.official_us for t in scored]),
             "all_cases_us": mean([t.score_us for t in timings]),
             "floor_us": mean([t.floor_us for t in scored]),
@@ -226,12 +270,11 @@ class Bench:
         return reply
 
 
-def _verdict(measure: Any) -> Verdict:
+def _verdict(measure: Callable[[], Verdict]) -> Verdict:
     try:
-        found: Verdict = measure()
+        return measure()
     except Failed as failure:
         return Verdict(outcome=failure.outcome, message=str(failure)[:500])
-    return found
 
 
 def said(case: dict[str, Any]) -> str:

@@ -22,11 +22,11 @@ class MlaDecode(Kernel):
 
     name = "mla-decode"
     aliases = ("mla_decode_nvidia",)
-    version = "1"
+    version = "2"
     title = "MLA decode, a GPU kernel"
     target = 1700.0
     task = "mla-decode"
-    starter = "mla_kernel.py"
+    starter = plain_starter = "mla_kernel.py"
     statement_text = mla_texts.FULL
     records = records_of(mla_texts.RECORDS, gpu_model())
     triton_required = False  # Triton or torch.compile

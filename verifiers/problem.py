@@ -8,7 +8,6 @@ papers print it (`score`), rewards are what the objective sees (0 for every fail
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from eurekaflow.verifiers.records import Record as Record  # part of this interface
+from eurekaflow.verifiers.records import best_of
 from eurekaflow.verifiers.sandbox import Job, Limits, Sandbox
 
 if TYPE_CHECKING:
@@ -63,18 +64,6 @@ class ProblemUnusable(ValueError):
 
 class ProvenBoundBroken(InvalidAnswer):
     """The answer beats a proven bound, so it cannot be what it claims."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """A published result."""
-
-    holder: str
-    score: float
-    kind: Literal["human", "ai", "claim"]  # claim: published but not confirmed
-    source: str
-    role: Literal["human", "previous AI", "TTT-Discover", "newest", ""] = ""  # why it is listed
-    mode: str = ""  # how its holder measured it: arithmetic, tolerance, sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +272,7 @@ class Problem:
         return True
 
     def picture(self, named: Mapping[str, Construction]) -> str:
-        """Constructions by name as one SVG, for reports; "" where there is nothing to draw."""
+        """Constructions by name as one SVG, "" where there is nothing to draw."""
         return ""
 
     def comparable(self, *, mode: str) -> Sequence[Record]:
@@ -293,10 +282,3 @@ class Problem:
     def record(self, *, mode: str = "") -> Record | None:
         """The best confirmed record that values of a mode, else claims, are compared with."""
         return best_of(self.comparable(mode=mode or self.claim_mode), direction=self.direction)
-
-
-def best_of(records: Sequence[Record], *, direction: str) -> Record | None:
-    """The best of the confirmed records."""
-    sign = -1 if direction == "min" else 1
-    confirmed = [r for r in records if r.kind != "claim" and math.isfinite(r.score)]
-    return max(confirmed, key=lambda r: sign * r.score, default=None)

@@ -75,8 +75,11 @@ def _spread(runs: int) -> None:
     ratios = []
     for _ in range(runs):
         bench = Bench(problem.task)
-        ratios.append(bench.trial(PROGRAMS["ours in Triton"], plan).verdict.metrics["ratio"])
+        verdict = bench.trial(PROGRAMS["ours in Triton"], plan).verdict
         bench.close()
+        if verdict.value is None:
+            sys.exit(f"run {len(ratios) + 1}: {verdict.outcome}: {verdict.message}")
+        ratios.append(verdict.metrics["ratio"])
     spread = (max(ratios) - min(ratios)) / min(ratios)
     print(f"{runs} runs: ratio {min(ratios):.4f} to {max(ratios):.4f}, spread {spread:.2%}")
 

@@ -1,0 +1,198 @@
+"""The supervisor of a kernel's trial beside workers that a test plays: checks, phases, clocks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eurekaflow.tasks import verify
+from eurekaflow.verifiers import gpu_clocks, gpu_process, gpu_shims
+from eurekaflow.verifiers.gpu_problem import Kernel
+from eurekaflow.verifiers.gpu_process import WorkerEnded
+from eurekaflow.verifiers.gpu_trial import Bench, Failed, Phase, Plan
+from eurekaflow.verifiers.lookup import load
+from eurekaflow.verifiers.problem import Outcome
+from eurekaflow.verifiers.sandbox import SandboxUnavailable
+
+CASE = {"n": 32, "b": 1, "c": 128, "mask": True}
+PLAN = Plan(task="trimul", entry="custom_kernel", benchmarks=[CASE], tests=[CASE])
+Reply = Callable[[dict[str, Any]], dict[str, Any]]
+TIMES = {"stream_us": 100.0, "event_us": 110.0, "host_us": 120.0, "outer_us": 420.0,
+         "reference_us": 800.0}  # fmt: skip
+EMPTY = {"stream_us": 5.0, "event_us": 15.0, "host_us": 20.0, "outer_us": 310.0,
+         "reference_us": 800.0}  # fmt: skip
+
+
+class Played:
+    """A reference worker that answers as a test says; it remembers what it was asked."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply, self.asked = reply, list[dict[str, Any]]()
+
+    def ask(
+        self, request: dict[str, Any], *, timeout_s: float, descriptors: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        self.asked.append(request)
+        return self.reply(request)
+
+    def close(self) -> None:
+        pass
+
+
+def good(request: dict[str, Any]) -> dict[str, Any]:
+    if request["do"] == "calibrate":
+        return EMPTY
+    return {"calls": [TIMES] * request.get("calls", 0), "bytes": 1, "operations": 1}
+
+
+def bench(reply: Reply) -> tuple[Bench, Played]:
+    played = Played(reply)
+    made = Bench("trimul", spares=0)
+    made._reference = played  # type: ignore[assignment]
+    made.device = {"bandwidth": 1e12, "gpu": "a GPU", "size": 1, "libraries": ""}
+    worker = SimpleNamespace(
+        wait_ready=lambda: 1, channel=SimpleNamespace(fileno=lambda: 0),
+        output=lambda: b"", close=lambda: None,
+    )  # fmt: skip
+    made.start_one = lambda: worker  # type: ignore[method-assign,assignment,return-value]
+    return made, played
+
+
+def test_a_device_is_checked_by_empty_calls_that_are_never_remembered_ones() -> None:
+    made, played = bench(good)
+    made.check(PLAN)
+    (asked,) = [request for request in played.asked if request["do"] == "calibrate"]
+    assert asked["recent_s"] == 0
+    assert not [request for request in played.asked if request["do"] == "load"]
+
+
+def failing(request: dict[str, Any]) -> dict[str, Any]:
+    if request["do"] == "calibrate":
+        return {"failed": "died", "message": "its process ended"}
+    return {}
+
+
+def lost(request: dict[str, Any]) -> dict[str, Any]:
+    raise WorkerEnded("the reference worker: gone")
+
+
+@pytest.mark.parametrize("reply", [failing, lost])
+def test_a_device_on_which_an_empty_call_fails_is_unavailable(reply: Reply) -> None:
+    with pytest.raises(SandboxUnavailable):
+        bench(reply)[0].check(PLAN)
+
+
+def test_the_known_good_job_of_a_kernel_problem_is_on_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a device that is lost twice would be taken for the fault of the kernel on it."""
+    problem = load("trimul")
+    assert isinstance(problem, Kernel)
+    checked: list[str] = []
+
+    def unavailable() -> None:
+        checked.append("device")
+        raise SandboxUnavailable("no device")
+
+    monkeypatch.setattr(problem, "check_device", unavailable)
+    session: Any = SimpleNamespace(problem=problem, judge=None)
+    with pytest.raises(SandboxUnavailable):
+        verify.check_verifiers(session)
+    assert checked == ["device"]
+
+
+def test_every_call_of_a_phase_gets_no_more_time_than_is_left() -> None:
+    made, played = bench(good)
+    verdict = made.trial("", replace(PLAN, profile=False, phase_s=5.0)).verdict
+    assert verdict.outcome is Outcome.VALID, verdict.message
+    measured = [request for request in played.asked if request["do"] == "measure"]
+    assert [request["calls"] for request in measured] == [0, 20]
+    assert all(0 < request["compile_s"] <= 5.0 for request in measured)
+    assert (verdict.metrics["case0_inner_us"], verdict.metrics["case0_outer_us"]) == (110.0, 110.0)
+
+
+def test_a_trial_whose_phase_is_used_up_is_a_timeout() -> None:
+    def slow(request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "measure":
+            time.sleep(0.06)
+        return good(request)
+
+    made, played = bench(slow)
+    verdict = made.trial("", replace(PLAN, tests=[CASE] * 9, phase_s=0.1)).verdict
+    assert verdict.outcome is Outcome.TIMEOUT
+    assert "loading and testing took more than 0.1 s" in verdict.message
+    assert len([request for request in played.asked if request["do"] == "measure"]) < 9
+
+
+def test_a_used_up_phase_says_so() -> None:
+    phase = Phase("the timed cases", 0.0)
+    with pytest.raises(Failed, match="the timed cases took more than 0 s"):
+        phase.within({"timeout_s": 1.0, "compile_s": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("1980, 3201", {"clock_sm_mhz": 1980.0, "clock_mem_mhz": 3201.0}),
+        ("[N/A], 3201", {}),
+        ("", {}),
+    ],
+)
+def test_the_clocks_are_those_the_driver_says(
+    said: str, found: dict[str, float], tmp_path: Path
+) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\necho '{said}'\n")
+    tool.chmod(0o755)
+    assert gpu_clocks.now(str(tool)) == found
+    assert gpu_clocks.now(str(tmp_path / "none")) == {}
+
+
+SUBMISSION = """
+import torch
+from task import input_t, output_t
+from utils import DeterministicContext, DisableCuDNNTF32, make_match_reference, verbose_allclose
+from reference import KVCache, Config, ref_kernel
+check = make_match_reference(ref_kernel, rtol=2e-2, atol=2e-2)
+def custom_kernel(data: input_t) -> output_t:
+    with DisableCuDNNTF32():
+        return data
+def asks(data):
+    return ref_kernel(data)
+"""
+
+
+def test_a_public_submission_is_imported_and_finds_no_expected_output() -> None:
+    program = (
+        "import sys; sys.path[:] = [p for p in sys.path if p]\n"
+        f"shims, submission = {Path(gpu_shims.__file__).read_text()!r}, {SUBMISSION!r}\n"
+        "import types\nmodule = types.ModuleType('shims')\nexec(shims, module.__dict__)\n"
+        "class Cache: pass\nmodule.provide(Cache)\nfound = {}\nexec(submission, found)\n"
+        "assert found['custom_kernel'](3) == 3 and found['KVCache'] is Cache\n"
+        "for call in (found['asks'], found['check']):\n"
+        "    try: call(1)\n"
+        "    except module.NotHere as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is not given to programs") == 2
+
+
+def test_a_candidates_worker_starts_with_the_stand_ins_in_place() -> None:
+    setting = gpu_process.configuration(size=1, libraries="", confined=False)
+    program = gpu_process.WORKER.replace(
+        "loaded[1].main(", "import task, utils, reference; print(reference.KVCache.__name__); ("
+    )
+    assert program != gpu_process.WORKER
+    command = [sys.executable, "-s", "-S", "-P", "-B", "-c", program, setting["argv"][-1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "KVCache\n", done.stderr[-500:]
