@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,30 +35,68 @@ def best(rows: Mapping[str, list[Row]]) -> Named:
 
 
 def rewards(rows: Mapping[str, list[Row]], problem: Problem | None) -> Named:
-    """One histogram per shown step, on shared bins and a shared height."""
+    """One histogram per shown step, on shared bins; the best-of-N run's as a line over each."""
     found = rows["Reward distributions"]
     bins = [r for r in found if r["bin"] > 0]
     if not bins:
         return []
-    low, high, top = bins[0]["low"], bins[0]["high"], max(r["attempts"] for r in bins)
-    human = next((r["score"] for r in rows["Records"] if r["kind"] == "human"), None)
-    marks = []
-    if human is not None and problem is not None:
-        marks = [charts.Level("best human", problem.reward(problem.value(human)))]
+    low, high = bins[0]["low"], bins[0]["high"]
+    top = max((r["attempts"] for r in bins if r["step"] is not None), default=0)
+    beside = [r for r in found if r["step"] is None]
+    marks = _marks(rows, problem)
     drawn = []
-    for step in sorted({r["step"] for r in found}):
-        here = {r["bin"]: r["attempts"] for r in found if r["step"] == step}
-        total, failed = sum(here.values()), here.get(0, 0)
-        counts = [here.get(place, 0) for place in range(1, BINS + 1)]
-        caption = f"step {step}: {total} attempts, {100 * failed / total:.1f} % failed"
-        chart = charts.histogram(counts, low, high, x_label="reward", marks=marks, top=top)
+    for step in sorted({r["step"] for r in found} - {None}):
+        here = [r for r in found if r["step"] == step]
+        total, failed = here[0]["of_step"], here[0]["failed_fraction"]
+        caption = f"step {step}: {total} attempts, {100 * failed:.1f} % failed"
+        line = _scaled(beside, total)
+        if line:
+            n, lost = beside[0]["of_step"], beside[0]["failed_fraction"]
+            caption += f"; line: best of N, {n} attempts, {100 * lost:.1f} % failed"
+        chart = charts.histogram(
+            _counts(here),
+            low,
+            high,
+            x_label="reward",
+            marks=marks,
+            top=max([top, *map(math.ceil, line)]),
+            line=line,
+        )
         drawn.append((caption, chart))
     return drawn
+
+
+def _marks(rows: Mapping[str, list[Row]], problem: Problem | None) -> list[charts.Level]:
+    """The best human, and the best of the best-of-N runs, as rewards."""
+    if problem is None:
+        return []
+    human = next((r["score"] for r in rows["Records"] if r["kind"] == "human"), None)
+    found = [r["score"] for r in rows["Best of N"] if r["score"] is not None]
+    other = max(found, key=problem.value, default=None)
+    named = (("best human", human), ("best of N", other))
+    return [
+        charts.Level(name, problem.reward(problem.value(score)))
+        for name, score in named
+        if score is not None
+    ]
+
+
+def _counts(rows: list[Row]) -> list[int]:
+    by_bin = {r["bin"]: r["attempts"] for r in rows}
+    return [by_bin.get(place, 0) for place in range(1, BINS + 1)]
+
+
+def _scaled(rows: list[Row], total: int) -> list[float]:
+    """The other run's distribution as if it had `total` attempts; empty where there is none."""
+    if not rows:
+        return []
+    return [count * total / rows[0]["of_step"] for count in _counts(rows)]
 
 
 HEALTH = (
     ("valid_fraction", "valid fraction"),
     ("beta", "beta"),
+    ("kl", "KL from uniform"),
     ("kl_policy_base", "KL to the base"),
     ("surprise", "nats per sampled token"),
     ("distinct_programs", "distinct programs"),
