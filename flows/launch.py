@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows.sitting import Night, machine, orchestrated, place
@@ -152,6 +153,7 @@ def work(
     session.configure(place(surroundings, url, listener, night))
     s = session.of(run_id)
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
+    told = False
     try:
         _ = s.hold  # refused here, before a flow run exists, when another process owns it
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
@@ -159,8 +161,8 @@ def work(
         with machine(s, owner=night.owner if night else f"run {run_id[:8]}"):
             open_policy(s)
             orchestrated(s)
-        state = None
-        return ended(s)
+        state, told = None, True
+        return summary(s, state=RunState(s.archive.run(s.run.id).state))
     except Exception as error:
         if state is not None:
             state = None
@@ -168,17 +170,19 @@ def work(
                 s.archive.finish(s.hold, RunState.FAILED, str(error))
         raise
     finally:
+        ours = "hold" in vars(s)
         with contextlib.suppress(Exception):
             session.close(run_id, state)
+        if ours and not told:
+            leave_page(url, surroundings.home, run_id)
 
 
-def ended(s: Session) -> Summary:
-    """Record why the run ended, and how it stands. Raises NoValidAttempt."""
-    found = s.ending
-    state = RunState.PAUSED if found is not None and found.pauses else RunState.FINISHED
-    message, rule = ("", None) if found is None else (found.message, found.rule)
-    s.archive.finish(s.hold, state, message, rule=rule)
-    return summary(s, state=state)
+def leave_page(url: str, home: Path, run_id: str) -> None:
+    """The report of a run that was broken off: what it has is there in the morning, too."""
+    from eurekaflow.flows import report
+
+    with contextlib.suppress(Exception):  # why it broke off is what has to be told
+        report.write(report.of_run(url, run_id), home / "reports")
 
 
 def open_policy(s: Session) -> None:

@@ -99,14 +99,20 @@ class Service:
                 continue
             if night.starts > plan_of(row.plan).most_resumes:
                 text = f"crashed {night.starts} times; left alone: eureka doctor, eureka runs"
-                archive.end_night(night.id, NightState.FAILED, text)
+                self.give_up(archive, night, text)
             elif night.deadline_at is not None and night.deadline_at <= now:
                 text = "crashed, and its time was over before it could be begun again"
-                archive.end_night(night.id, NightState.FAILED, text)
+                self.give_up(archive, night, text)
             elif not self.crash_in_prefect(night):
                 name = f"{NIGHT_TAG}{night.id}"
                 done += self.begin(row, f"{name}, start {night.starts + 1}", [name], now)
         return done
+
+    def give_up(self, archive: Archive, night: NightRow, text: str) -> None:
+        """End a crashed night, and leave the report that its process could not write."""
+        archive.end_night(night.id, NightState.FAILED, text)
+        if (last := archive.last_run(night.schedule_id)) is not None:
+            launch.leave_page(self.url, self.here.home, str(last.uuid))
 
     def crash_in_prefect(self, night: NightRow) -> bool:
         """Have Prefect see that a night's process is gone; its automation begins it again.

@@ -199,6 +199,7 @@ def leave(shift: Shift, run: UUID) -> str:
     ):
         said = f"{text}: {row.message}" if row.message else text
         shift.archive.finish(hold, RunState.FAILED, said, rule="poison")
+        launch.leave_page(shift.url, shift.here.home, str(run))
         return f"left {short(run)} alone: {text}"
     return f"{short(run)} is owned by somebody"
 

@@ -90,6 +90,7 @@ def orchestrated(s: Session) -> None:
     from prefect.exceptions import CancelledRun
 
     from eurekaflow.flows.discover import discover
+    from eurekaflow.flows.ending import CANCELLED, conclude
     from eurekaflow.flows.prefect_faults import lost, revive
 
     for trial in range(PREFECT_TRIALS):
@@ -98,8 +99,10 @@ def orchestrated(s: Session) -> None:
             around = contextvars.Context() if trial else contextvars.copy_context()
             around.run(discover, str(s.run.uuid))
             return
-        except CancelledRun:
-            return  # the flow's own word for it: the session's ending says why
+        except CancelledRun:  # the flow's own word for it, or Prefect's before it began
+            s.ending = s.ending or CANCELLED
+            conclude(s)
+            return
         except Exception as error:
             if trial + 1 == PREFECT_TRIALS or not lost(error):
                 raise
