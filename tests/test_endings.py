@@ -25,6 +25,9 @@ from eurekaflow.models.states import NightState
 from eurekaflow.tasks import session
 from eurekaflow.tasks.seed import seed
 from eurekaflow.tasks.session import Ending, Place, Session
+from eurekaflow.verifiers.problem import Seed
+from eurekaflow.verifiers.process import ProcessSandbox
+from eurekaflow.verifiers.sandbox import Execution, Job, Limits
 from tests.scripted_run import SIZES, STAGES, add_run, place
 
 pytestmark = pytest.mark.services
@@ -75,6 +78,43 @@ def test_every_stage_writes_what_it_spent(archive: Archive, tmp_path: Path) -> N
     assert spent["update"][2] > tokens  # prompts are trained through as well
     assert spent["verify"][3] > 0.05  # the judge and the sandbox are processes of their own
     session.close(str(s.run.uuid))
+
+
+def test_what_candidates_use_in_containers_is_on_the_bill(
+    archive: Archive, tmp_path: Path
+) -> None:
+    class Elsewhere(ProcessSandbox):
+        """Programs run below an engine: their seconds are known from their executions alone."""
+
+        def run(self, job: Job, limits: Limits) -> Execution:
+            return replace(super().run(job, limits), cpu_s=100.0)
+
+    where = replace(place(archive.url, tmp_path), make_sandbox=lambda config: Elsewhere(1))
+    s, _ = work(where, archive.url, steps=1, sandbox="docker")
+    [(ran,)] = archive.query("select count(*) from attempts where cpu_s = 100")[1]
+    assert ran >= 6
+    [(cpu,)] = archive.query("select sum(cpu_s) from spend where stage = 'verify'")[1]
+    assert 100 * ran < cpu < 100 * ran + 100
+    session.close(str(s.run.uuid))
+
+
+def test_measuring_the_seeds_is_on_the_bill(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(s: Session, start: Seed) -> float:
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+        return start.value
+
+    monkeypatch.setattr("eurekaflow.tasks.seed.measured", busy)
+    run_id = str(add_run(archive.url).uuid)
+    session.configure(place(archive.url, tmp_path))
+    s = session.of(run_id)
+    s.problem.__dict__["service"] = "postgres"
+    seed.fn(run_id)
+    assert archive.spent_in_step(s.run.id, -1).cpu_s >= 0.1
+    session.close(run_id)
 
 
 @pytest.mark.parametrize(
