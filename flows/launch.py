@@ -117,6 +117,7 @@ def newest_unfinished(archive: Archive) -> RunRow:
 @contextlib.contextmanager
 def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
     """The archive's url, with the database and Prefect's server up while the block runs."""
+    from eurekaflow.flows.prefect_server import HEARTBEATS
     from eurekaflow.flows.services import open_services, prefect_environment
     from eurekaflow.models import schema
     from eurekaflow.tasks.session import Event
@@ -132,6 +133,7 @@ def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
         if api is None:
             assert opened.api_url is not None
             os.environ.update(prefect_environment(surroundings.home, opened.api_url))
+        os.environ.update(HEARTBEATS)  # before prefect is imported, for a server of any origin
         yield opened.database_url
 
 

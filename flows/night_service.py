@@ -22,6 +22,7 @@ from pathlib import Path
 from eurekaflow.flows import launch
 from eurekaflow.flows.configure import Surroundings
 from eurekaflow.flows.night_plan import DUE_TAG, NIGHT_TAG, OFF, newest_due, plan_of
+from eurekaflow.flows.prefect_server import HEARTBEATS
 from eurekaflow.models.archive import Archive
 from eurekaflow.models.daemons import command_line, is_alive
 from eurekaflow.models.errors import EurekaError
@@ -164,7 +165,7 @@ def start_worker(here: Surroundings) -> subprocess.Popen[bytes]:
 
     command = [sys.executable, "-P", "-m", "prefect", "worker", "start"]
     options = ["--pool", POOL, "--type", "process", "--limit", "1", "--name", platform.node()]
-    variables = {**os.environ, "EUREKA_HOME": str(here.home)}
+    variables = {**os.environ, **HEARTBEATS, "EUREKA_HOME": str(here.home)}
     log = Path(here.home) / "prefect" / "worker.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:

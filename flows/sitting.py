@@ -89,7 +89,6 @@ def orchestrated(s: Session) -> None:
     """
     from prefect.exceptions import CancelledRun
 
-    from eurekaflow.flows.discover import discover
     from eurekaflow.flows.ending import CANCELLED, conclude
     from eurekaflow.flows.prefect_faults import lost, revive
 
@@ -97,7 +96,7 @@ def orchestrated(s: Session) -> None:
         try:
             # Once Prefect's records are gone, so is the flow run that this one would belong to.
             around = contextvars.Context() if trial else contextvars.copy_context()
-            around.run(discover, str(s.run.uuid))
+            around.run(tagged, s)
             return
         except CancelledRun:  # the flow's own word for it, or Prefect's before it began
             s.ending = s.ending or CANCELLED
@@ -109,3 +108,18 @@ def orchestrated(s: Session) -> None:
             text = f"Prefect did not answer ({type(error).__name__}); the run goes on"
             s.notify("note", metrics={"text": text})
             revive(s.place.home)
+
+
+def tagged(s: Session) -> None:
+    """The flow, recognisable as ours; its death is seen by Prefect, whoever's server it is."""
+    from prefect import tags
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    from eurekaflow.flows.automations import ensure, silent_is_crashed
+    from eurekaflow.flows.discover import discover
+    from eurekaflow.flows.prefect_tags import BY_HAND, OURS
+
+    with contextlib.suppress(Exception), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        ensure(silent_is_crashed())  # a server that has no automations will do
+    with tags(OURS, *([BY_HAND] if s.place.night is None else [])):
+        discover(str(s.run.uuid))
