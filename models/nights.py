@@ -47,9 +47,11 @@ _END = """
     update archive.nights set state = :state, message = :message, ended_at = now()
     where id = :night and state = 'running'"""
 # Crashed: running, but nobody has it. Failed runs are tried again by their own schedule only.
+# Resumes count since a step was last committed, also since one was committed after the last.
 _CRASHED = """
-    select uuid, (state = 'running' or schedule_id = :schedule)
-        and resumes < :most as hopeful
+    select uuid, (state = 'running' or schedule_id = :schedule) and (resumes < :most
+        or resumed_step is distinct from (select count(*) from archive.steps s
+            where s.run_id = r.id and s.stage = 'committed')) as hopeful
     from archive.runs r where (
         state = 'running' and coalesce(lease_expires_at < now(), true)
         or state = 'failed' and schedule_id = :schedule and ended_by is null)

@@ -168,6 +168,26 @@ def test_a_nights_budget_counts_that_night_alone_and_pauses(
     session.close(str(s.run.uuid))
 
 
+def test_a_night_tried_again_later_pays_for_its_own_steps_alone(
+    archive: Archive, tmp_path: Path
+) -> None:
+    night = a_night(archive, 1)
+    where = replace(place(archive.url, tmp_path), night=night, night_budget={"steps": 2.0})
+    s, _ = work(where, archive.url)
+    run_id = str(s.run.uuid)
+    session.close(run_id)
+    archive.end_night(night, NightState.FAILED, "cancelled")
+    session.configure(replace(place(archive.url, tmp_path), night=a_night(archive, 2)))
+    with archive.hold(s.run.id, owner="test") as hold:
+        archive.reconfigure(hold, steps=4)
+    go_on(run_id)
+    session.close(run_id)
+    assert a_night(archive, 1) == night  # Retry on Prefect's page
+    assert archive.totals(s.run.id).steps == 4
+    spent = archive.spent_in_night(night)
+    assert (spent.steps, spent.attempts) == (2, 24)
+
+
 def a_night(archive: Archive, day: int) -> int:
     """A night under way."""
     if not archive.schedules():
@@ -249,6 +269,12 @@ def test_a_run_that_keeps_crashing_is_resumed_so_often_and_no_more(archive: Arch
         assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
         assert archive.count_resume(run.uuid) == again
     assert archive.crashed_runs(schedule, most=2) == [(run.uuid, False)]
+    assert archive.crashed_runs(schedule, most=0) == [(run.uuid, False)]
+    with archive._read() as connection:  # the second resume got on before it was killed, too
+        step = "insert into archive.steps (run_id, step, stage, version_sampled) values"
+        connection.exec_driver_sql(f"{step} ({run.id}, 0, 'committed', 0)")
+    assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
+    assert archive.count_resume(run.uuid) == 1
 
 
 def test_a_night_over_is_not_begun_again_and_a_crashed_one_is(archive: Archive) -> None:
