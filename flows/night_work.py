@@ -16,7 +16,7 @@ from eurekaflow.flows.night_plan import OFF, Due, Plan, deadline, newest_due
 from eurekaflow.flows.night_runs import Shift, choose, owner, restart, short, wants_restart
 from eurekaflow.flows.prefect_faults import is_cancelled
 from eurekaflow.flows.rendering import number
-from eurekaflow.flows.sitting import Night, device
+from eurekaflow.flows.sitting import Night, take_machine
 from eurekaflow.flows.standing import Goals, prepare
 from eurekaflow.models.archive import Archive
 from eurekaflow.models.errors import EurekaError, RunOwned
@@ -122,13 +122,13 @@ def machine(shift: Shift) -> Iterator[None]:
     """The machine's device for this night alone, waited for until the night is over."""
     while True:
         try:
-            lock = MachineLock(shift.url, device(), owner=owner(shift))
+            held = take_machine(shift.url, owner=owner(shift))
             break
         except RunOwned:
             if shift.over:
                 raise
             time.sleep(MACHINE_POLL_S)
-    with lock:
+    with held:
         yield
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eurekaflow.flows.hardware import gpu_present
+from eurekaflow.flows.hardware import gpu_present, visible_gpus
 from eurekaflow.models.errors import EurekaError, RunOwned
 
 if TYPE_CHECKING:
@@ -58,28 +58,45 @@ def machine(s: Session, *, owner: str) -> Iterator[None]:
 
     A night holds its machine already. Raises RunOwned naming who has the GPU.
     """
-    from eurekaflow.models.machine_lock import MachineLock
-
-    gpu = gpu_present(os.environ)
     if s.place.night is not None:
         yield
         return
+    gpu = gpu_present(os.environ)
     try:
-        lock = MachineLock(s.place.database_url, device(), owner=owner, shared=not gpu)
+        held = take_machine(s.place.database_url, owner=owner, shared=not gpu)
     except RunOwned as error:
         if gpu:
             raise
         s.notify("note", metrics={"text": f"{error.message}: both runs will be slower"})
         yield
         return
-    with lock:
+    with held:
         yield
 
 
-def device() -> str:
-    """The device that a run here works on, as the machine's lock is called."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "0") or "0"
-    return f"{platform.node()} {'gpu ' + shown if gpu_present(os.environ) else 'cpu'}"
+def take_machine(url: str, *, owner: str, shared: bool = False) -> contextlib.ExitStack:
+    """The locks on every device that a run here may use, or none of them.
+
+    Raises RunOwned naming who has one.
+    """
+    from eurekaflow.models.machine_lock import MachineLock
+
+    with contextlib.ExitStack() as held:
+        for place in devices(os.environ):
+            held.enter_context(MachineLock(url, place, owner=owner, shared=shared))
+        return held.pop_all()
+
+
+def devices(environ: Mapping[str, str]) -> list[str]:
+    """What a run here works on, as the locks are called, in the order they are taken.
+
+    A GPU goes by its own name: host names and numbers differ between containers that share it.
+    """
+    if not gpu_present(environ):
+        return [f"{platform.node()} cpu"]
+    shown = environ.get("CUDA_VISIBLE_DEVICES", "0")
+    known = [f"gpu {uuid}" for uuid in visible_gpus(environ)]
+    return known or [f"{platform.node()} gpu {shown}"]
 
 
 def orchestrated(s: Session) -> None:
