@@ -12,7 +12,7 @@ and Prefect 3.8 fails to insert its runs under SQLAlchemy 2.1.
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +21,10 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCre
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
+    DeploymentFilterName,
     DeploymentFilterTags,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateName,
     FlowRunFilterTags,
@@ -30,6 +32,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Crashed, Scheduled
 from prefect.utilities.callables import parameter_schema
@@ -47,6 +50,7 @@ from eurekaflow.models.nights import ScheduleRow
 POOL = "eureka"
 TAGS = [OURS, NIGHTLY]  # of what belongs to a schedule
 JOB = {"env": HEARTBEATS}  # a worker on another machine may know nothing of ours
+NIGHT = timedelta(hours=23)  # within which Prefect and the service try to begin one
 CONTINUE = "eurekaflow.flows.nightly.continue_run"
 
 
@@ -152,6 +156,25 @@ def waiting(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
             tags=FlowRunFilterTags(all_=[DUE_TAG]),
         ),
     )
+
+
+def why_not(name: str, due: datetime) -> str:
+    """How Prefect's flow run for a night that was due then broke; empty when it knows of none."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[DUE_TAG]),
+                expected_start_time=FlowRunFilterExpectedStartTime(
+                    after_=due, before_=due + NIGHT
+                ),
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=5,
+        )
+        past = [state for run in found for state in client.read_flow_run_states(run.id)]
+    broken = [state for state in past if state.is_failed() or state.is_crashed()]
+    return f"{broken[-1].name}: {broken[-1].message}" if broken else ""
 
 
 def announce(client: SyncPrefectClient, row: ScheduleRow, now: datetime) -> None:

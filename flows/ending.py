@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from eurekaflow.flows.diagnosis import amount
+from eurekaflow.flows.forecast import one_step, pace
 from eurekaflow.flows.hardware import free_disk
 from eurekaflow.flows.prefect_faults import is_cancelled, revive
 from eurekaflow.models.overview import StepSummary
@@ -126,8 +127,14 @@ def limits(s: Session) -> Iterator[tuple[str, float, Spent, bool]]:
 
 
 def budgets(s: Session, step: int) -> Ending | None:
-    """Whether one more step, costing what the last one did, would pass a budget."""
-    next_step = s.archive.spent_in_step(s.run.id, step - 1) if step else Spent()
+    """Whether one more step, costing what the last one did, would pass a budget.
+
+    The first is expected to cost what `eureka run --dry-run` says of a step.
+    """
+    if step:
+        next_step = s.archive.spent_in_step(s.run.id, step - 1)
+    else:
+        next_step = one_step(s.config, pace(s.place.database_url, s.config))
     size = s.config.groups * s.config.group_size
     for kind, limit, spent, nightly in limits(s):
         used = spent.amount(kind)

@@ -49,11 +49,10 @@ def visible_gpus(environ: Mapping[str, str], listing: str | None = None) -> list
         return sorted(whole)
     found = set()
     for word in filter(None, map(str.strip, chosen.split(","))):
-        if word.isdigit() and int(word) < len(whole):
-            found.add(whole[int(word)])
-        found |= {
-            gpu for name, gpu in parts.items() if not word.isdigit() and name.startswith(word)
-        }
+        if word.isdigit():
+            found |= set(whole[int(word) : int(word) + 1])
+        else:
+            found |= {gpu for name, gpu in parts.items() if name.startswith(word)}
     return sorted(found)
 
 

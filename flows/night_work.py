@@ -61,7 +61,7 @@ def claim(
     elif found is None:
         found, missed = newest_due(row, plan, datetime.now(UTC))
         for due in missed:
-            archive.add_missed(row.id, due, OFF)
+            archive.add_missed(row.id, due, reason(row.name, due))
         if found is None:
             return None
     elif found.kind == "by_hand":
@@ -74,6 +74,18 @@ def claim(
         deadline=found.deadline,
         flow_run=flow_run,
     )
+
+
+def reason(name: str, due: datetime, fault: str = "") -> str:
+    """Why a night was missed: how its flow run ended, else the service's own fault, else OFF."""
+    from eurekaflow.flows.deployments import why_not
+
+    said = ""
+    with contextlib.suppress(Exception):  # Prefect may be what was missing
+        said = why_not(name, due)
+    if said:
+        return f"it did not start, its flow run ended as {said}"
+    return f"it did not start: {fault}" if fault else OFF
 
 
 def attend(shift: Shift) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 BINS = 20  # as in the question
+CASE = re.compile(r"case\d+_(score|reference)_us")  # of a kernel's verdict
 Named = list[tuple[str, str]]  # caption and SVG
 
 
@@ -129,6 +131,8 @@ def picture(
 ) -> Named:
     """The problem's own drawing of the best answer, beside whatever it is compared with."""
     best = records(*ask(url, BEST, run=run["run"]))
+    if best and (times := case_times(best[0]["metrics"])):
+        return times
     if problem is None or not best or best[0]["construction"] is None:
         return []
     import numpy as np
@@ -136,6 +140,17 @@ def picture(
     ours = np.asarray(best[0]["construction"], dtype=np.float64)
     named = {**compare, f"run {str(run['run'])[:8]}, {number(best[0]['score'])}": ours}
     return [("", problem.picture(named))]
+
+
+def case_times(metrics: Mapping[str, Any]) -> Named:
+    """A kernel's time in every case beside its reference's; nothing for what is no kernel."""
+    series = []
+    for name, key in (("this kernel", "score_us"), ("reference", "reference_us")):
+        found = {n: float(v) for n, v in metrics.items() if CASE.fullmatch(n) and n.endswith(key)}
+        points = [(float(i), found[f"case{i}_{key}"]) for i in range(len(found))]
+        series.append(charts.Series(name, points, dots=True))
+    chart = charts.line_chart(series, x_label="case", y_label="microseconds")
+    return [("time of the best kernel in every case", chart)] if chart else []
 
 
 def diffs(lineage: list[Row]) -> list[tuple[str, list[tuple[str, str]]]]:

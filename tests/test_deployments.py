@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from uuid import uuid4
 import pytest
 import yaml
 from prefect import flow, tags
-from prefect.automations import Automation
+from prefect.automations import Automation, AutomationCore
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.flows import Flow, load_flow_from_entrypoint
@@ -27,9 +28,18 @@ from prefect.runtime import flow_run
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed, Scheduled
 
-from eurekaflow.flows import automations, deployments, services, sitting
-from eurekaflow.flows.night_plan import plan_of
+from eurekaflow.flows import (
+    automations,
+    deployments,
+    night_service,
+    night_work,
+    services,
+    sitting,
+)
+from eurekaflow.flows.configure import Surroundings
+from eurekaflow.flows.night_plan import OFF, plan_of
 from eurekaflow.flows.prefect_server import HEARTBEATS
 from eurekaflow.flows.prefect_tags import BY_HAND, NIGHTLY, OURS
 from eurekaflow.models import schema
@@ -73,6 +83,15 @@ def test_an_automation_sees_our_flow_runs_and_nobody_elses(
     assert not trigger.covers(heard(event, "production"))
 
 
+def test_the_automation_for_mail_in_the_docs_is_one() -> None:
+    page = (ROOT / "docs/nightly.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    made = AutomationCore.model_validate(
+        yaml.safe_load(text.replace("THE-BLOCKS-ID", str(uuid4())))
+    )
+    assert made.trigger.model_dump() == automations.told(uuid4()).trigger.model_dump()
+
+
 def test_prefect_yaml_deploys_what_exists_for_the_pool_that_workers_serve() -> None:
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     assert len(content["deployments"]) == 2
@@ -85,6 +104,38 @@ def test_prefect_yaml_deploys_what_exists_for_the_pool_that_workers_serve() -> N
 def test_a_worker_elsewhere_sends_the_heartbeats_whose_absence_means_death() -> None:
     assert deployments.JOB["env"] == HEARTBEATS
     assert 3 * int(HEARTBEATS["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) <= automations.DEAD_AFTER_S
+
+
+def test_a_night_missed_while_the_worker_kept_dying_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed: dict[datetime, str] = {}
+    keeps: Any = SimpleNamespace(add_missed=lambda _, due, message: missed.update({due: message}))
+    monkeypatch.setattr(deployments, "why_not", lambda *_: "")
+
+    def dies(here: Surroundings) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", "exit 3"])
+
+    log = tmp_path / "prefect/worker.log"
+    log.parent.mkdir()
+    log.write_text("starting\nModuleNotFoundError: No module named 'torch'\n\n")
+    monkeypatch.setattr(night_service, "start_worker", dies)
+    service = night_service.Service(Surroundings(home=tmp_path), "")
+    service.keep_worker()
+    assert service.worker is not None
+    service.worker.wait()
+    service.keep_worker()
+    now = datetime.now(UTC).replace(microsecond=0)
+    earlier = now - timedelta(hours=1)
+    values = {"cron": "0 * * * * *", "timezone": "UTC", "paused": False, "revision": 1}
+    plan = plan_of({"problem": "erdos", "until": "00:00"}).model_dump(mode="json")
+    row: Any = SimpleNamespace(
+        id=1, name="n", plan=plan, settled_until=now - timedelta(hours=2), **values
+    )
+    monkeypatch.setattr(night_service, "newest_due", lambda *_: (None, [now, earlier]))
+    service.begin_due(keeps, row, now)
+    assert "the worker ended with 3: ModuleNotFoundError: No module named 'torch'" in missed[now]
+    assert missed[earlier] == OFF  # before that, nothing is known of
 
 
 served = [pytest.mark.services, pytest.mark.slow]
@@ -124,7 +175,9 @@ def archive(opened: services.Services) -> Iterator[Archive]:
 
 def a_schedule(archive: Archive) -> str:
     plan = plan_of({"problem": "erdos"}).model_dump(mode="json")
-    return archive.add_schedule("n", cron="0 1 * * *", timezone="UTC", plan=plan).name
+    return archive.add_schedule(
+        f"n{uuid4().hex[:6]}", cron="0 1 * * *", timezone="UTC", plan=plan
+    ).name
 
 
 class TestDeployments:
@@ -134,13 +187,13 @@ class TestDeployments:
         self, client: SyncPrefectClient, archive: Archive
     ) -> None:
         name = a_schedule(archive)
-        assert "deployed n" in deployments.synchronise(archive, NOW)
+        assert f"deployed {name}" in deployments.synchronise(archive, NOW)
         found = client.read_deployment_by_name(f"nightly/{name}")
         assert {*found.tags} == {OURS, NIGHTLY}
         edited = {**found.parameters, "until": "06:30", "budget": {"money": 5}}
         client.update_deployment(found.id, DeploymentUpdate(parameters=edited, paused=True))
         done = deployments.synchronise(archive, NOW)
-        assert "n: took over paused, plan from Prefect's page" in done
+        assert f"{name}: took over paused, plan from Prefect's page" in done
         row = archive.schedule(name)
         assert (row.plan["until"], plan_of(row.plan).limits) == ("06:30", {"money": 5.0})
         assert row.paused
@@ -161,6 +214,20 @@ class TestDeployments:
         assert archive.schedule(name) == before
         again = client.read_deployment_by_name(f"nightly/{name}")
         assert again.parameters == found.parameters
+
+    def test_a_night_whose_flow_run_broke_is_missed_for_that_reason(
+        self, client: SyncPrefectClient, archive: Archive
+    ) -> None:
+        name = a_schedule(archive)
+        deployments.synchronise(archive, NOW)
+        due = datetime(2026, 11, 2, 1, tzinfo=UTC)
+        assert night_work.reason(name, due) == OFF
+        [waits] = deployments.waiting(client, client.read_deployment_by_name(f"nightly/{name}").id)
+        assert waits.expected_start_time == due
+        for state in (Crashed(message="no module named torch"), Scheduled(name="AwaitingRetry")):
+            client.set_flow_run_state(waits.id, state, force=True)
+        told = "it did not start, its flow run ended as Crashed: no module named torch"
+        assert night_work.reason(name, due) == told
 
     def test_automations_of_an_earlier_version_are_brought_up_to_date(
         self, client: SyncPrefectClient

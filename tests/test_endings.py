@@ -123,6 +123,7 @@ def test_measuring_the_seeds_is_on_the_bill(
         ({"max_attempts": 30}, 2, "24 of 30 attempts used, one more step takes about 12"),
         ({"max_money": 2.5, "price_output": 1e6 / 500}, 3, "money used"),
         ({"max_cpu_hours": 1e-9}, 0, "cpu hours used"),
+        ({"max_tokens": 999, "mean_prompt": 40, "mean_response": 50}, 0, "step takes about 3,"),
     ],
 )
 def test_a_budget_ends_a_run_before_it_is_passed(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from eurekaflow.flows import charts, rendering, report
+from eurekaflow.flows import charts, rendering, report, report_charts
 from eurekaflow.flows.report_text import markdown
 from eurekaflow.models import report_questions as questions
 from eurekaflow.models.archive import Archive, Hold
@@ -202,6 +202,15 @@ def test_best_of_n_at_the_same_budget_is_a_line_over_every_distribution(
     [(caption, chart)] = section.charts
     assert caption.endswith("; line: best of N, 6 attempts, 50.0 % failed")
     assert chart.count('class="line s1"') == 1
+
+
+def test_a_kernels_times_are_drawn_beside_its_references() -> None:
+    cases = {f"case{i}_{key}": t * (i + 1) for i in range(11) for key, t in
+             (("score_us", 5.0), ("official_us", 6.0), ("reference_us", 9.0))}  # fmt: skip
+    [(caption, chart)] = report_charts.case_times({"score_us": 5.0, **cases})
+    assert "every case" in caption
+    assert chart.count('<circle class="s0"') == chart.count('<circle class="s1"') == 11 + 1
+    assert report_charts.case_times({"terms": 3.0}) == []
 
 
 def test_a_chart_leaves_out_what_is_not_finite() -> None:
