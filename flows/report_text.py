@@ -52,12 +52,17 @@ def markdown(report: Report, *, pictures: bool = False) -> str:
 
 def image(svg: str) -> str:
     """A chart as the address of an image that is complete in itself."""
-    whole = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(standalone(svg).encode()).decode()
+
+
+def standalone(svg: str) -> str:
+    """A chart with the style that it has on the page, as a file of its own."""
     if "xmlns" in svg[: svg.find(">")]:
-        whole = svg
-    at = whole.find(">") + 1
-    styled = whole[:at] + _STYLE + whole[at:]
-    return "data:image/svg+xml;base64," + base64.b64encode(styled.encode()).decode()
+        return svg
+    head, _, rest = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).partition(
+        ">"
+    )
+    return f"{head}>{_STYLE}{rest}"
 
 
 def _charts(section: Section) -> Iterator[str]:

@@ -13,6 +13,7 @@ from eurekaflow.models.errors import UsageError
 
 if TYPE_CHECKING:
     from eurekaflow.verifiers.contest import Contest
+    from eurekaflow.verifiers.contest_trial import Trial
     from eurekaflow.verifiers.problem import Problem, Verdict
 
 LARGEST_FILE = 64 << 20  # bytes read of a program or a construction
@@ -29,6 +30,7 @@ def verify(
     budget: float = 10.0,
     seed: int = 0,
     cases: int = 150,
+    picture: Path | None = None,
     data: Data = None,
     json: Json = False,
 ) -> int:
@@ -55,6 +57,8 @@ def verify(
         Random seed of the program and of the start it is given.
     cases
         Contests: how many of the 150 local inputs the program is tried on.
+    picture
+        SVG file to draw the answer in: a construction, or the first input with ahc039's polygon.
     json
         Print the verdict as JSON on stdout.
     """
@@ -66,6 +70,10 @@ def verify(
     text = read(file)
     mode = mode_of(found, exact=exact, strict=strict, official=official)
     verdict = judged(found, canonical(problem), file, text, mode=mode, budget=budget, seed=seed)
+    if picture is not None:
+        from eurekaflow.flows.picturing import write_picture
+
+        write_picture(picture, found, canonical(problem), file, text, verdict)
     report = scored(found, verdict, mode=mode)
     if json:
         from eurekaflow.flows.rendering import print_json
@@ -143,7 +151,7 @@ def judged(
     if isinstance(problem, Kernel):
         return problem.try_out(text, mode=mode).verdict
     if isinstance(problem, Contest):
-        return tried(problem, spec, file, text)
+        return tried(problem, spec, file, text).verdict
     with judging(problem) as judge:
         if problem.answer in ("cpp", "text", "json"):
             return judge.verdict_of_text(spec, text, mode=mode)
@@ -154,8 +162,8 @@ def judged(
         return judge.verdict(spec, execution, mode=mode)
 
 
-def tried(problem: Contest, spec: str, file: Path, program: str) -> Verdict:
-    """The verdict of a contest program (C++20, or Python by its name) on the problem's cases."""
+def tried(problem: Contest, spec: str, file: Path, program: str) -> Trial:
+    """The trial of a contest program (C++20, or Python by its name) on the problem's cases."""
     from eurekaflow.flows.hardware import usable_cpus
     from eurekaflow.verifiers.contest_trial import trial
     from eurekaflow.verifiers.judge import Judge
@@ -164,9 +172,8 @@ def tried(problem: Contest, spec: str, file: Path, program: str) -> Verdict:
     language = "python" if file.suffix == ".py" else "cpp"
     workers = usable_cpus()
     with Judge(workers) as judge, ProcessSandbox(workers) as sandbox:
-        run = trial(problem, spec, program, sandbox=sandbox, judge=judge, workers=workers,
-                    language=language)  # fmt: skip
-    return run.verdict
+        return trial(problem, spec, program, sandbox=sandbox, judge=judge, workers=workers,
+                     language=language)  # fmt: skip
 
 
 def executed(problem: Problem, program: str, *, budget: float, seed: int) -> Any:

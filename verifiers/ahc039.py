@@ -173,3 +173,6 @@ class Ahc039(Contest):
 
     def case_score(self, input_text: str, output_text: str) -> int:
         return score(input_text, output_text)
+
+    def picture_of_case(self, input_text: str, output_text: str) -> str:
+        return picture(input_text, output_text)

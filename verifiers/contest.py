@@ -71,6 +71,10 @@ class Contest(Problem):
         """The judge's score of one case. Raises InvalidOutput."""
         raise NotImplementedError
 
+    def picture_of_case(self, input_text: str, output_text: str) -> str:
+        """One case and an output on it as an SVG; "" where there is nothing to draw."""
+        return ""
+
     def with_cases(self, count: int) -> Self:
         made = copy.copy(self)
         made.count = min(count, CASES)
