@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from eurekaflow.flows.rendering import number
 from eurekaflow.flows.sitting import Night, take_machine
 from eurekaflow.flows.standing import Goals, prepare
 from eurekaflow.models.archive import Archive
+from eurekaflow.models.daemons import is_alive
 from eurekaflow.models.errors import EurekaError, RunOwned
 from eurekaflow.models.machine_lock import MachineLock
 from eurekaflow.models.nights import NightRow, ScheduleRow
@@ -146,6 +148,7 @@ def machine(shift: Shift) -> Iterator[None]:
 
 def sittings(shift: Shift) -> Iterator[str]:
     """Each run that the night works on, and how it stands afterwards."""
+    shift.archive.expire_dead(socket.gethostname(), is_alive)
     crashed = shift.archive.crashed_runs(shift.row.id, most=shift.plan.most_resumes)
     for run, hopeful in crashed:
         if shift.over:

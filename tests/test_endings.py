@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -276,6 +278,26 @@ def test_a_run_that_keeps_crashing_is_resumed_so_often_and_no_more(archive: Arch
         connection.exec_driver_sql(f"{step} ({run.id}, 0, 'committed', 0)")
     assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
     assert archive.count_resume(run.uuid) == 1
+
+
+def test_a_killed_owners_lease_is_not_waited_for_and_a_living_ones_is_respected(
+    archive: Archive,
+) -> None:
+    a_night(archive, 1)
+    schedule, host = archive.schedule("n").id, socket.gethostname()
+    run = add_run(archive.url)
+    with archive.hold(run.id, owner="this process"):
+        archive.expire_dead(host, lambda pid: False)  # its lock says that it lives
+        assert archive.crashed_runs(schedule, most=2) == []
+    archive.hold(run.id, owner="a process that is killed")._drop()
+    archive.expire_dead(host, lambda pid: pid == os.getpid())
+    archive.expire_dead("another host", lambda pid: False)
+    assert archive.crashed_runs(schedule, most=2) == []
+    until = time.monotonic() + 10  # the server notices a lost connection a moment later
+    while not archive.crashed_runs(schedule, most=2) and time.monotonic() < until:
+        archive.expire_dead(host, lambda pid: False)
+        time.sleep(0.05)
+    assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
 
 
 def test_a_night_over_is_not_begun_again_and_a_crashed_one_is(archive: Archive) -> None:
