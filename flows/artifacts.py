@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -16,6 +14,7 @@ from prefect.artifacts import (
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from eurekaflow.flows import report
+from eurekaflow.flows.report_text import markdown, plain
 from eurekaflow.models.overview import StepSummary
 from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Session
@@ -56,11 +55,15 @@ def publish_report(run_id: str) -> None:
     """Write the run's report beside the archive and show it on Prefect's page; never a failure."""
     s = session.of(run_id)
     try:
-        made = replace(report.of_run(s.place.database_url, run_id), state="finished")
+        made = report.of_run(s.place.database_url, run_id)
         page, _ = report.write(made, s.place.home / "reports")
-        short = run_id[:8]
-        create_markdown_artifact(markdown=made.markdown(), key=f"report-{short}")
-        create_link_artifact(link=page.as_uri(), link_text=page.name, key=f"page-{short}")
+        text = markdown(made, pictures=True)
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            create_markdown_artifact(
+                markdown=f"{text}\nThe page with everything: {plain(str(page))}\n",
+                key=f"report-{run_id[:8]}",
+                description=f"Report of {s.problem.name}, run {run_id[:8]}",
+            )
     except Exception as error:
         s.notify("note", metrics={"text": f"the report was not written: {error}"})
 
@@ -112,12 +115,12 @@ def best_answer(s: Session) -> str:
     """The best attempt so far as markdown; candidate text stays inside an indented block."""
     best = s.archive.best(s.run.id)
     if best is None:
-        return f"# {s.problem.title or s.problem.name}\n\nNo valid attempt yet."
+        return f"# {plain(s.problem.title or s.problem.name)}\n\nNo valid attempt yet."
     score = s.problem.score(best.value) if best.value is not None else float("nan")
     program = s.archive.program(best.id) or ""
     code = "\n".join("    " + line for line in program.splitlines())
     return (
-        f"# {s.problem.title or s.problem.name}\n\n"
+        f"# {plain(s.problem.title or s.problem.name)}\n\n"
         f"Best {s.problem.metric}: **{score:.10g}** (step {best.step}, attempt {best.id})\n\n"
         f"{code}\n"
     )

@@ -81,10 +81,14 @@ def histogram(
     x_label: str,
     marks: Sequence[Level] = (),
     top: int | None = None,
+    line: Sequence[float] = (),
     width: int = 340,
     height: int = 200,
 ) -> str:
-    """Bars over equal bins from `low` to `high`; `marks` are vertical lines, `top` the y range."""
+    """Bars over equal bins from `low` to `high`, and over them another distribution's outline.
+
+    `marks` are vertical lines, `top` the y range, `line` the other counts on the same bins.
+    """
     edges = _range([low, high, *(m.at for m in marks)], 0.03)
     frame = _Frame(width, height, edges, (0.0, float(max(top or max(counts, default=0), 1))))
     parts = [_axes(frame, x_label, "attempts")]
@@ -97,7 +101,9 @@ def histogram(
                 f'<rect class="bar" x="{left:.1f}" y="{y:.1f}" '
                 f'width="{max(right - left - 1, 1.5):.1f}" height="{frame.y(0) - y:.1f}"/>'
             )
-    parts += [_mark(frame, mark) for mark in marks]
+    if line:
+        parts.append(_outline(frame, line, low, step))
+    parts += [_mark(frame, mark, row) for row, mark in enumerate(marks)]
     return _svg(width, height, f"attempts by {x_label}", "".join(parts))
 
 
@@ -160,11 +166,22 @@ def _level(frame: _Frame, level: Level, *, below: bool) -> str:
     return line + _text(right, y + 13 if below else y - 3, level.name, "end")
 
 
-def _mark(frame: _Frame, mark: Level) -> str:
+def _outline(frame: _Frame, heights: Sequence[float], low: float, step: float) -> str:
+    """The upper edge of bars that are not drawn."""
+    parts = [f"M{frame.x(low):.1f} {frame.y(0):.1f}"]
+    for place, height in enumerate(heights):
+        parts.append(f"V{frame.y(height):.1f}H{frame.x(low + (place + 1) * step):.1f}")
+    return f'<path class="line s1" d="{"".join(parts)}V{frame.y(0):.1f}"/>'
+
+
+def _mark(frame: _Frame, mark: Level, row: int) -> str:
+    """Each name in a row of its own, so that close ones stay readable."""
     x = frame.x(mark.at)
     line = f'<path class="level" d="M{x:.1f} {TOP}V{frame.height - BOTTOM}"/>'
     end = x > (LEFT + frame.width) / 2
-    return line + _text(x - 3 if end else x + 3, TOP + 9, mark.name, "end" if end else "start")
+    return line + _text(
+        x - 3 if end else x + 3, TOP + 9 + 12 * row, mark.name, "end" if end else "start"
+    )
 
 
 def _legend(frame: _Frame, series: Sequence[Series]) -> str:

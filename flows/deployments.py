@@ -11,43 +11,47 @@ and Prefect 3.8 fails to insert its runs under SQLAlchemy 2.1.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
+    DeploymentFilterName,
     DeploymentFilterTags,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateName,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Crashed, Scheduled
 from prefect.utilities.callables import parameter_schema
 
+from eurekaflow.flows.automations import ensure_automations
 from eurekaflow.flows.night_plan import DUE_TAG, plan_of
 from eurekaflow.flows.nightly import FLOW, continue_run, nightly
+from eurekaflow.flows.prefect_server import HEARTBEATS
+from eurekaflow.flows.prefect_tags import NIGHTLY, OURS
 from eurekaflow.models import cron
 from eurekaflow.models.archive import Archive
 from eurekaflow.models.errors import UsageError
 from eurekaflow.models.nights import ScheduleRow
 
 POOL = "eureka"
-TAG = "eureka-nightly"
+TAGS = [OURS, NIGHTLY]  # of what belongs to a schedule
+JOB = {"env": HEARTBEATS}  # a worker on another machine may know nothing of ours
+NIGHT = timedelta(hours=23)  # within which Prefect and the service try to begin one
 CONTINUE = "eurekaflow.flows.nightly.continue_run"
-DEAD_AFTER_S = 90  # three heartbeats of the shortest interval that Prefect allows
-RETRY_NAME = "AwaitingRetry"
 
 
 def synchronise(archive: Archive, now: datetime) -> list[str]:
@@ -67,7 +71,7 @@ def synchronise(archive: Archive, now: datetime) -> list[str]:
 
 def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     """The deployments of our schedules."""
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[NIGHTLY]))
     return client.read_deployments(deployment_filter=ours)
 
 
@@ -75,13 +79,13 @@ def match(
     client: SyncPrefectClient, archive: Archive, row: ScheduleRow, found: DeploymentResponse | None
 ) -> list[str]:
     """Make one deployment and one schedule agree."""
-    if found is None or found.version != str(row.revision):
+    if found is None or found.version != str(row.revision) or not {*TAGS} <= {*found.tags}:
         deploy(client, row)
         return [f"deployed {row.name}"]
-    edited = edits(row, found)
-    if not edited:
-        return []
     try:
+        edited = edits(row, found)
+        if not edited:
+            return []
         changed = archive.change_schedule(row.name, **checked(edited))
     except UsageError as error:
         deploy(client, row)
@@ -91,7 +95,7 @@ def match(
 
 
 def edits(row: ScheduleRow, found: DeploymentResponse) -> dict[str, Any]:
-    """What the deployment says otherwise than the schedule."""
+    """What the deployment says otherwise than the schedule. Raises UsageError for no plan."""
     said: dict[str, Any] = {}
     parameters = {k: v for k, v in (found.parameters or {}).items() if k != "schedule"}
     if plan_of({**row.plan, **parameters}) != plan_of(row.plan):
@@ -134,7 +138,8 @@ def deploy(client: SyncPrefectClient, row: ScheduleRow) -> UUID:
         description=nightly.__doc__,
         entrypoint=FLOW,
         work_pool_name=POOL,
-        tags=[TAG],
+        job_variables=JOB,
+        tags=TAGS,
         paused=row.paused,
     )
     for run in waiting(client, made):
@@ -153,6 +158,25 @@ def waiting(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
     )
 
 
+def why_not(name: str, due: datetime) -> str:
+    """How Prefect's flow run for a night that was due then broke; empty when it knows of none."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[DUE_TAG]),
+                expected_start_time=FlowRunFilterExpectedStartTime(
+                    after_=due, before_=due + NIGHT
+                ),
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=5,
+        )
+        past = [state for run in found for state in client.read_flow_run_states(run.id)]
+    broken = [state for state in past if state.is_failed() or state.is_crashed()]
+    return f"{broken[-1].name}: {broken[-1].message}" if broken else ""
+
+
 def announce(client: SyncPrefectClient, row: ScheduleRow, now: datetime) -> None:
     """Have the next night stand in Prefect, where a worker begins it when it is due."""
     if row.paused:
@@ -162,96 +186,40 @@ def announce(client: SyncPrefectClient, row: ScheduleRow, now: datetime) -> None
     client.create_flow_run_from_deployment(
         found.id,
         state=Scheduled(scheduled_time=due),
-        tags=[TAG, DUE_TAG],
+        tags=[*TAGS, DUE_TAG],
         idempotency_key=f"{row.id}-{row.revision}-{due.isoformat()}",
     )
 
 
 def ensure_pool(client: SyncPrefectClient) -> list[str]:
     """The work pool, for one night at a time, and the deployment that continues a run."""
+    done = []
     try:
         client.read_work_pool(POOL)
-        return []
+    except ObjectNotFound:
+        pool = WorkPoolCreate(
+            name=POOL, type="process", concurrency_limit=1, description="one run at a time"
+        )
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(pool)
+            done.append(f"made the work pool {POOL}")
+    try:
+        if OURS in client.read_deployment_by_name(f"{continue_run.name}/continue").tags:
+            return done
     except ObjectNotFound:
         pass
-    pool = WorkPoolCreate(
-        name=POOL, type="process", concurrency_limit=1, description="one run at a time"
-    )
-    try:
-        client.create_work_pool(pool)
-    except ObjectAlreadyExists:
-        return []
     client.create_deployment(
         flow_id=client.create_flow(continue_run),
         name="continue",
         entrypoint=CONTINUE,
         work_pool_name=POOL,
+        job_variables=JOB,
+        tags=[OURS],
         parameter_openapi_schema=parameter_schema(continue_run).model_dump(),
         enforce_parameter_schema=True,
         description=continue_run.__doc__,
     )
-    return [f"made the work pool {POOL}"]
-
-
-def ensure_automations() -> list[str]:
-    """Flow runs that fall silent become Crashed; a crashed night is run again by its worker."""
-    made = []
-    wanted: list[Any] = [silent_is_crashed(), crashed_is_retried()]
-    known: Any = Automation  # its methods are typed as coroutines; without a loop they act
-    for automation in wanted:
-        try:
-            known.read(name=automation.name)
-        except ValueError:
-            automation.create()
-            made.append(f"made the automation {automation.name}")
-    return made
-
-
-def silent_is_crashed() -> Automation:
-    """No heartbeat and no end for a while: the process is gone."""
-    return Automation(
-        name="eureka: silent flow runs have crashed",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ENDS},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=DEAD_AFTER_S),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message="no heartbeat: process gone"
-            )
-        ],
-    )
-
-
-ENDS = {
-    f"prefect.flow-run.{name}"
-    for name in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "AwaitingRetry")
-}
-
-
-def crashed_is_retried() -> Automation:
-    """A crashed night is scheduled again; the archive counts and ends that."""
-    return Automation(
-        name="eureka: crashed nights go on",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={
-                "prefect.resource.role": "tag",
-                "prefect.resource.id": f"prefect.tag.{TAG}",
-            },
-            for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name=RETRY_NAME)],
-    )
+    return [*done, "deployed continue"]
 
 
 def declare_crashed(flow_run_id: str) -> bool:
@@ -272,4 +240,4 @@ def declare_crashed(flow_run_id: str) -> bool:
 def begin_again(client: SyncPrefectClient, name: str, *, tags: list[str]) -> None:
     """Have a schedule's night begun now by a worker."""
     found = client.read_deployment_by_name(f"{nightly.name}/{name}")
-    client.create_flow_run_from_deployment(found.id, tags=[TAG, *tags])
+    client.create_flow_run_from_deployment(found.id, tags=[*TAGS, *tags])

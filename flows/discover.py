@@ -14,7 +14,7 @@ from prefect import State, flow, runtime
 from prefect.states import Cancelled
 
 from eurekaflow.flows.artifacts import publish_report, publish_step
-from eurekaflow.flows.ending import ending
+from eurekaflow.flows.ending import conclude, ending
 from eurekaflow.tasks import session
 from eurekaflow.tasks.archive import archive
 from eurekaflow.tasks.checkpoint import checkpoint
@@ -49,6 +49,7 @@ def discover(run_id: str) -> State[Any] | None:
         STAGES[stage](run_id, step)
         if stage == "checkpoint":
             publish_step(run_id, step)
+    conclude(session.of(run_id))
     publish_report(run_id)
     return final_state(run_id)
 

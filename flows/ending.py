@@ -15,15 +15,18 @@ from functools import lru_cache
 from itertools import pairwise
 
 from eurekaflow.flows.diagnosis import amount
+from eurekaflow.flows.forecast import one_step, pace
 from eurekaflow.flows.hardware import free_disk
 from eurekaflow.flows.prefect_faults import is_cancelled, revive
 from eurekaflow.models.overview import StepSummary
 from eurekaflow.models.spending import Spent
+from eurekaflow.models.states import RunState
 from eurekaflow.tasks.session import Ending, Session
 from eurekaflow.verifiers.problem import TRAINING
 
 ASK_PREFECT_S = 2.0  # between two looks at the flow run: each costs the server some 40 ms
 COLLAPSED_STEPS = 3  # a single bad step is chance
+CANCELLED = Ending(rule="cancelled", message="cancelled in Prefect, saved", pauses=True)
 RUN_BUDGETS = {
     "max_attempts": "attempts",
     "max_tokens": "tokens",
@@ -47,6 +50,15 @@ def ending(s: Session, step: int, stage: str) -> Ending | None:
     return next((found for rule in rules if (found := rule()) is not None), None)
 
 
+def conclude(s: Session) -> RunState:
+    """Record how the run stands and which rule ended it; a second call changes nothing."""
+    found = s.ending
+    state = RunState.PAUSED if found is not None and found.pauses else RunState.FINISHED
+    message, rule = ("", None) if found is None else (found.message, found.rule)
+    s.archive.finish(s.hold, state, message, rule=rule)
+    return state
+
+
 def cancelled(s: Session) -> Ending | None:
     """Whether somebody cancelled the flow run. A server that is gone is brought back meanwhile."""
     from prefect.runtime import flow_run
@@ -62,11 +74,7 @@ def cancelled(s: Session) -> Ending | None:
         with contextlib.suppress(Exception):  # the run does not need it
             revive(s.place.home)
         return None
-    return (
-        Ending(rule="cancelled", message="cancelled in Prefect, saved", pauses=True)
-        if stop
-        else None
-    )
+    return CANCELLED if stop else None
 
 
 @lru_cache(maxsize=4)
@@ -120,8 +128,14 @@ def limits(s: Session) -> Iterator[tuple[str, float, Spent, bool]]:
 
 
 def budgets(s: Session, step: int) -> Ending | None:
-    """Whether one more step, costing what the last one did, would pass a budget."""
-    next_step = s.archive.spent_in_step(s.run.id, step - 1) if step else Spent()
+    """Whether one more step, costing what the last one did, would pass a budget.
+
+    The first is expected to cost what `eureka run --dry-run` says of a step.
+    """
+    if step:
+        next_step = s.archive.spent_in_step(s.run.id, step - 1)
+    else:
+        next_step = one_step(s.config, pace(s.place.database_url, s.config))
     size = s.config.groups * s.config.group_size
     for kind, limit, spent, nightly in limits(s):
         used = spent.amount(kind)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +40,50 @@ def gpu_present(environ: Mapping[str, str]) -> bool:
     if any(Path("/proc/driver/nvidia/gpus").glob("*")) or any(Path("/dev").glob("nvidia[0-9]*")):
         return True
     return shutil.which("nvidia-smi", path=environ.get("PATH", "")) is not None
+
+
+def visible_gpus(environ: Mapping[str, str], listing: str | None = None) -> list[str]:
+    """UUIDs of the physical GPUs that a process with this environment may use, sorted.
+
+    A part of a GPU (MIG) stands for the whole. `listing` is what `nvidia-smi -L` prints, asked for
+    when not given. Empty where it does not answer.
+    """
+    whole, parts = _listed(_nvidia_smi(environ) if listing is None else listing)
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return sorted(whole)
+    found = set()
+    for word in filter(None, map(str.strip, chosen.split(","))):
+        if word.isdigit():
+            found |= set(whole[int(word) : int(word) + 1])
+        else:
+            found |= {gpu for name, gpu in parts.items() if name.startswith(word)}
+    return sorted(found)
+
+
+def _listed(listing: str) -> tuple[list[str], dict[str, str]]:
+    """GPUs by index; and of every UUID, a whole GPU's or a part's, the GPU it is on."""
+    whole: list[str] = []
+    parts: dict[str, str] = {}
+    for uuid in re.findall(r"UUID: ((?:GPU|MIG)-[^)\s]+)", listing):
+        if uuid.startswith("GPU-"):
+            whole.append(uuid)
+        if whole:
+            parts[uuid] = whole[-1]
+    return whole, parts
+
+
+def _nvidia_smi(environ: Mapping[str, str]) -> str:
+    command = shutil.which("nvidia-smi", path=environ.get("PATH", ""))
+    if command is None:
+        return ""
+    try:
+        done = subprocess.run(
+            [command, "-L"], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
 
 
 def cpu_features() -> frozenset[str]:

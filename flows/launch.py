@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows.hardware import refuse_other_gpu
@@ -118,6 +119,7 @@ def newest_unfinished(archive: Archive) -> RunRow:
 def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
     """The archive's url, with the database and Prefect's server up while the block runs."""
     from eurekaflow.flows.connection import require_server
+    from eurekaflow.flows.prefect_server import HEARTBEATS
     from eurekaflow.flows.services import open_services, prefect_environment
     from eurekaflow.models import schema
     from eurekaflow.tasks.session import Event
@@ -134,6 +136,7 @@ def services(surroundings: Surroundings, listener: Listener) -> Iterator[str]:
         if api is None:
             assert opened.api_url is not None
             os.environ.update(prefect_environment(surroundings.home, opened.api_url))
+        os.environ.update(HEARTBEATS)  # before prefect is imported, for a server of any origin
         yield opened.database_url
 
 
@@ -155,6 +158,7 @@ def work(
     session.configure(place(surroundings, url, listener, night))
     s = session.of(run_id)
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
+    told = False
     try:
         _ = s.hold  # refused here, before a flow run exists, when another process owns it
         refuse_other_gpu(s.problem, s.run)
@@ -163,8 +167,8 @@ def work(
         with machine(s, owner=night.owner if night else f"run {run_id[:8]}"):
             open_policy(s)
             orchestrated(s)
-        state = None
-        return ended(s)
+        state, told = None, True
+        return summary(s, state=RunState(s.archive.run(s.run.id).state))
     except Exception as error:
         if state is not None:
             state = None
@@ -172,17 +176,19 @@ def work(
                 s.archive.finish(s.hold, RunState.FAILED, str(error))
         raise
     finally:
+        ours = "hold" in vars(s)
         with contextlib.suppress(Exception):
             session.close(run_id, state)
+        if ours and not told:
+            leave_page(url, surroundings.home, run_id)
 
 
-def ended(s: Session) -> Summary:
-    """Record why the run ended, and how it stands. Raises NoValidAttempt."""
-    found = s.ending
-    state = RunState.PAUSED if found is not None and found.pauses else RunState.FINISHED
-    message, rule = ("", None) if found is None else (found.message, found.rule)
-    s.archive.finish(s.hold, state, message, rule=rule)
-    return summary(s, state=state)
+def leave_page(url: str, home: Path, run_id: str) -> None:
+    """The report of a run that was broken off: what it has is there in the morning, too."""
+    from eurekaflow.flows import report
+
+    with contextlib.suppress(Exception):  # why it broke off is what has to be told
+        report.write(report.of_run(url, run_id), home / "reports")
 
 
 def open_policy(s: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,8 @@ from eurekaflow.flows.night_options import (
     next_due,
     show_in_prefect,
 )
-from eurekaflow.flows.options import Json
+from eurekaflow.flows.options import Flag, Json
+from eurekaflow.models.errors import UsageError
 
 app = App(name="nightly", help="Discover every night, unattended.")
 Policy = Literal["resume", "continue", "start"]
@@ -228,6 +230,34 @@ def run_now(name: str, /) -> int:
         from eurekaflow.flows.nightly import nightly
 
         print(nightly(name, **plan))
+    return 0
+
+
+@app.command
+def notify(url: str = "", /, *, off: Flag = False) -> int:
+    """Post to a webhook whenever a night, or a run outside nights, has ended.
+
+    Parameters
+    ----------
+    url
+        Where to post; - reads it from stdin, which keeps a secret address out of the process list.
+    off
+        Post no more.
+    """
+    from eurekaflow.flows.configure import quiet_prefect, surroundings
+    from eurekaflow.flows.launch import services
+
+    address = sys.stdin.readline().strip() if url == "-" else url
+    if not off and not address.startswith(("http://", "https://")):
+        raise UsageError("this is no web address", "eureka nightly notify https://…")
+    quiet_prefect()
+    with services(surroundings(), lambda event: None):  # before prefect is imported
+        from eurekaflow.flows import automations
+
+        if off:
+            automations.silence()
+        else:
+            automations.notify(address)
     return 0
 
 

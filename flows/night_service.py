@@ -21,9 +21,11 @@ from pathlib import Path
 
 from eurekaflow.flows import launch
 from eurekaflow.flows.configure import Surroundings
-from eurekaflow.flows.night_plan import DUE_TAG, NIGHT_TAG, OFF, newest_due, plan_of
+from eurekaflow.flows.night_plan import DUE_TAG, NIGHT_TAG, newest_due, plan_of
+from eurekaflow.flows.night_work import reason
+from eurekaflow.flows.prefect_server import HEARTBEATS
 from eurekaflow.models.archive import Archive
-from eurekaflow.models.daemons import command_line, is_alive
+from eurekaflow.models.daemons import command_line, is_alive, tail
 from eurekaflow.models.errors import EurekaError
 from eurekaflow.models.machine_lock import holder
 from eurekaflow.models.nights import NightRow, ScheduleRow
@@ -44,6 +46,8 @@ class Service:
     patience: timedelta = PATIENCE
     worker: subprocess.Popen[bytes] | None = None
     asked: dict[str, datetime] = field(default_factory=dict)  # night -> when it was begun again
+    faults: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # of worker and Prefect
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def look(self, now: datetime) -> list[str]:
         """One look at everything; what was done, in words. A fault is words, too."""
@@ -63,6 +67,7 @@ class Service:
                 done += self.begin_crashed(archive, row, now)
         except Exception as error:
             done.append(f"{type(error).__name__}: {error}".splitlines()[0])
+            self.faults["Prefect"] = now, done[-1]
         finally:
             archive.close()
         return done
@@ -77,8 +82,18 @@ class Service:
 
     def keep_worker(self) -> None:
         """Start the worker unless it lives."""
-        if self.worker is None or self.worker.poll() is not None:
+        if self.worker is not None and (code := self.worker.poll()) is not None:
+            words = f"the worker ended with {code}: {last_words(worker_log(self.here))}"
+            self.faults["worker"] = datetime.now(UTC), words
+            self.worker = None
+        if self.worker is None:
             self.worker = start_worker(self.here)
+
+    def fault(self, due: datetime) -> str:
+        """What broke here when a night was due, or since; empty when nothing did."""
+        if due < self.since - self.patience:
+            return ""  # before this service was there
+        return "; ".join(text for at, text in self.faults.values() if at >= due - self.patience)
 
     def begin_due(self, archive: Archive, row: ScheduleRow, now: datetime) -> list[str]:
         """Begin the newest due night when Prefect has not; skip what is over."""
@@ -86,7 +101,7 @@ class Service:
             return []
         found, missed = newest_due(row, plan_of(row.plan), now)
         for due in missed:
-            archive.add_missed(row.id, due, OFF)
+            archive.add_missed(row.id, due, reason(row.name, due, self.fault(due)))
         if found is None or now - found.at < self.patience:
             return [f"{row.name}: missed {due:%Y-%m-%d %H:%M} UTC" for due in missed]
         return self.begin(row, f"due {found.at:%Y-%m-%d %H:%M:%S} UTC", [DUE_TAG], now)
@@ -99,14 +114,20 @@ class Service:
                 continue
             if night.starts > plan_of(row.plan).most_resumes:
                 text = f"crashed {night.starts} times; left alone: eureka doctor, eureka runs"
-                archive.end_night(night.id, NightState.FAILED, text)
+                self.give_up(archive, night, text)
             elif night.deadline_at is not None and night.deadline_at <= now:
                 text = "crashed, and its time was over before it could be begun again"
-                archive.end_night(night.id, NightState.FAILED, text)
+                self.give_up(archive, night, text)
             elif not self.crash_in_prefect(night):
                 name = f"{NIGHT_TAG}{night.id}"
                 done += self.begin(row, f"{name}, start {night.starts + 1}", [name], now)
         return done
+
+    def give_up(self, archive: Archive, night: NightRow, text: str) -> None:
+        """End a crashed night, and leave the report that its process could not write."""
+        archive.end_night(night.id, NightState.FAILED, text)
+        if (last := archive.last_run(night.schedule_id)) is not None:
+            launch.leave_page(self.url, self.here.home, str(last.uuid))
 
     def crash_in_prefect(self, night: NightRow) -> bool:
         """Have Prefect see that a night's process is gone; its automation begins it again.
@@ -158,8 +179,8 @@ def start_worker(here: Surroundings) -> subprocess.Popen[bytes]:
 
     command = [sys.executable, "-P", "-m", "prefect", "worker", "start"]
     options = ["--pool", POOL, "--type", "process", "--limit", "1", "--name", platform.node()]
-    variables = {**os.environ, "EUREKA_HOME": str(here.home)}
-    log = Path(here.home) / "prefect" / "worker.log"
+    variables = {**os.environ, **HEARTBEATS, "EUREKA_HOME": str(here.home)}
+    log = worker_log(here)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         return subprocess.Popen(
@@ -170,6 +191,17 @@ def start_worker(here: Surroundings) -> subprocess.Popen[bytes]:
             stdout=out,
             stderr=out,
         )
+
+
+def worker_log(here: Surroundings) -> Path:
+    """What the worker says."""
+    return Path(here.home) / "prefect" / "worker.log"
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log that says something, or where to look."""
+    said = [line.strip() for line in tail(log).splitlines() if line.strip()]
+    return f"{said[-1]} ({log})" if said else f"see {log}"
 
 
 def end_worker(worker: subprocess.Popen[bytes] | None) -> None:

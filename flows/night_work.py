@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,9 +17,10 @@ from eurekaflow.flows.night_plan import OFF, Due, Plan, deadline, newest_due
 from eurekaflow.flows.night_runs import Shift, choose, owner, restart, short, wants_restart
 from eurekaflow.flows.prefect_faults import is_cancelled
 from eurekaflow.flows.rendering import number
-from eurekaflow.flows.sitting import Night, device
+from eurekaflow.flows.sitting import Night, take_machine
 from eurekaflow.flows.standing import Goals, prepare
 from eurekaflow.models.archive import Archive
+from eurekaflow.models.daemons import is_alive
 from eurekaflow.models.errors import EurekaError, RunOwned
 from eurekaflow.models.machine_lock import MachineLock
 from eurekaflow.models.nights import NightRow, ScheduleRow
@@ -61,7 +63,7 @@ def claim(
     elif found is None:
         found, missed = newest_due(row, plan, datetime.now(UTC))
         for due in missed:
-            archive.add_missed(row.id, due, OFF)
+            archive.add_missed(row.id, due, reason(row.name, due))
         if found is None:
             return None
     elif found.kind == "by_hand":
@@ -74,6 +76,18 @@ def claim(
         deadline=found.deadline,
         flow_run=flow_run,
     )
+
+
+def reason(name: str, due: datetime, fault: str = "") -> str:
+    """Why a night was missed: how its flow run ended, else the service's own fault, else OFF."""
+    from eurekaflow.flows.deployments import why_not
+
+    said = ""
+    with contextlib.suppress(Exception):  # Prefect may be what was missing
+        said = why_not(name, due)
+    if said:
+        return f"it did not start, its flow run ended as {said}"
+    return f"it did not start: {fault}" if fault else OFF
 
 
 def attend(shift: Shift) -> str:
@@ -122,18 +136,19 @@ def machine(shift: Shift) -> Iterator[None]:
     """The machine's device for this night alone, waited for until the night is over."""
     while True:
         try:
-            lock = MachineLock(shift.url, device(), owner=owner(shift))
+            held = take_machine(shift.url, owner=owner(shift))
             break
         except RunOwned:
             if shift.over:
                 raise
             time.sleep(MACHINE_POLL_S)
-    with lock:
+    with held:
         yield
 
 
 def sittings(shift: Shift) -> Iterator[str]:
     """Each run that the night works on, and how it stands afterwards."""
+    shift.archive.expire_dead(socket.gethostname(), is_alive)
     crashed = shift.archive.crashed_runs(shift.row.id, most=shift.plan.most_resumes)
     for run, hopeful in crashed:
         if shift.over:
@@ -199,6 +214,7 @@ def leave(shift: Shift, run: UUID) -> str:
     ):
         said = f"{text}: {row.message}" if row.message else text
         shift.archive.finish(hold, RunState.FAILED, said, rule="poison")
+        launch.leave_page(shift.url, shift.here.home, str(run))
         return f"left {short(run)} alone: {text}"
     return f"{short(run)} is owned by somebody"
 

@@ -26,6 +26,7 @@ from eurekaflow.models.errors import PrerequisiteMissing
 from eurekaflow.models.file_lock import is_locked, try_exclusive
 
 PREFERRED_PORT = 4200  # Prefect's own, so that its documentation's links work
+HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}  # the shortest that Prefect allows
 START_TIMEOUT_S = 240.0  # migrations on a slow machine took 20 s
 Progress = Callable[[str], None]
 
@@ -105,7 +106,7 @@ def prefect_environment(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        **HEARTBEATS,
         "DO_NOT_TRACK": "1",
         "NO_PROXY": direct,
         "no_proxy": direct,

@@ -40,7 +40,7 @@ def problems(*, json: Json = False) -> int:
 
 def described(name: str) -> dict[str, Any]:
     """A problem for listing."""
-    from eurekaflow.verifiers.problem import best_of
+    from eurekaflow.verifiers.records import best_of
 
     problem = find(name)
     record = best_of(problem.records, direction=problem.direction)

@@ -54,11 +54,13 @@ def of_run(url: str, run: str, compare: dict[str, Construction] | None = None) -
 
 def write(made: Report, folder: Path) -> tuple[Path, Path]:
     """Write the page and the markdown; their paths. Raises UsageError for an unwritable folder."""
+    from eurekaflow.flows.report_text import markdown
+
     page, notes = folder / f"report-{made.short}.html", folder / f"report-{made.short}.md"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         page.write_text(made.html(), encoding="utf-8")
-        notes.write_text(made.markdown(), encoding="utf-8")
+        notes.write_text(markdown(made), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{page} cannot be written: {error}", "give --out FOLDER") from None
     return page, notes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 BINS = 20  # as in the question
+CASE = re.compile(r"case\d+_(score|reference)_us")  # of a kernel's verdict
 Named = list[tuple[str, str]]  # caption and SVG
 
 
@@ -34,30 +37,68 @@ def best(rows: Mapping[str, list[Row]]) -> Named:
 
 
 def rewards(rows: Mapping[str, list[Row]], problem: Problem | None) -> Named:
-    """One histogram per shown step, on shared bins and a shared height."""
+    """One histogram per shown step, on shared bins; the best-of-N run's as a line over each."""
     found = rows["Reward distributions"]
     bins = [r for r in found if r["bin"] > 0]
     if not bins:
         return []
-    low, high, top = bins[0]["low"], bins[0]["high"], max(r["attempts"] for r in bins)
-    human = next((r["score"] for r in rows["Records"] if r["kind"] == "human"), None)
-    marks = []
-    if human is not None and problem is not None:
-        marks = [charts.Level("best human", problem.reward(problem.value(human)))]
+    low, high = bins[0]["low"], bins[0]["high"]
+    top = max((r["attempts"] for r in bins if r["step"] is not None), default=0)
+    beside = [r for r in found if r["step"] is None]
+    marks = _marks(rows, problem)
     drawn = []
-    for step in sorted({r["step"] for r in found}):
-        here = {r["bin"]: r["attempts"] for r in found if r["step"] == step}
-        total, failed = sum(here.values()), here.get(0, 0)
-        counts = [here.get(place, 0) for place in range(1, BINS + 1)]
-        caption = f"step {step}: {total} attempts, {100 * failed / total:.1f} % failed"
-        chart = charts.histogram(counts, low, high, x_label="reward", marks=marks, top=top)
+    for step in sorted({r["step"] for r in found} - {None}):
+        here = [r for r in found if r["step"] == step]
+        total, failed = here[0]["of_step"], here[0]["failed_fraction"]
+        caption = f"step {step}: {total} attempts, {100 * failed:.1f} % failed"
+        line = _scaled(beside, total)
+        if line:
+            n, lost = beside[0]["of_step"], beside[0]["failed_fraction"]
+            caption += f"; line: best of N, {n} attempts, {100 * lost:.1f} % failed"
+        chart = charts.histogram(
+            _counts(here),
+            low,
+            high,
+            x_label="reward",
+            marks=marks,
+            top=max([top, *map(math.ceil, line)]),
+            line=line,
+        )
         drawn.append((caption, chart))
     return drawn
+
+
+def _marks(rows: Mapping[str, list[Row]], problem: Problem | None) -> list[charts.Level]:
+    """The best human, and the best of the best-of-N runs, as rewards."""
+    if problem is None:
+        return []
+    human = next((r["score"] for r in rows["Records"] if r["kind"] == "human"), None)
+    found = [r["score"] for r in rows["Best of N"] if r["score"] is not None]
+    other = max(found, key=problem.value, default=None)
+    named = (("best human", human), ("best of N", other))
+    return [
+        charts.Level(name, problem.reward(problem.value(score)))
+        for name, score in named
+        if score is not None
+    ]
+
+
+def _counts(rows: list[Row]) -> list[int]:
+    by_bin = {r["bin"]: r["attempts"] for r in rows}
+    return [by_bin.get(place, 0) for place in range(1, BINS + 1)]
+
+
+def _scaled(rows: list[Row], total: int) -> list[float]:
+    """The other run's distribution as if it had `total` attempts; empty where there is none."""
+    if not rows:
+        return []
+    return [count * total / rows[0]["of_step"] for count in _counts(rows)]
 
 
 HEALTH = (
     ("valid_fraction", "valid fraction"),
     ("beta", "beta"),
+    ("kl", "KL from uniform"),
     ("kl_policy_base", "KL to the base"),
     ("surprise", "nats per sampled token"),
     ("distinct_programs", "distinct programs"),
@@ -90,6 +131,8 @@ def picture(
 ) -> Named:
     """The problem's own drawing of the best answer, beside whatever it is compared with."""
     best = records(*ask(url, BEST, run=run["run"]))
+    if best and (times := case_times(best[0]["metrics"])):
+        return times
     if problem is None or not best or best[0]["construction"] is None:
         return []
     import numpy as np
@@ -97,6 +140,17 @@ def picture(
     ours = np.asarray(best[0]["construction"], dtype=np.float64)
     named = {**compare, f"run {str(run['run'])[:8]}, {number(best[0]['score'])}": ours}
     return [("", problem.picture(named))]
+
+
+def case_times(metrics: Mapping[str, Any]) -> Named:
+    """A kernel's time in every case beside its reference's; nothing for what is no kernel."""
+    series = []
+    for name, key in (("this kernel", "score_us"), ("reference", "reference_us")):
+        found = {n: float(v) for n, v in metrics.items() if CASE.fullmatch(n) and n.endswith(key)}
+        points = [(float(i), found[f"case{i}_{key}"]) for i in range(len(found))]
+        series.append(charts.Series(name, points, dots=True))
+    chart = charts.line_chart(series, x_label="case", y_label="microseconds")
+    return [("time of the best kernel in every case", chart)] if chart else []
 
 
 def diffs(lineage: list[Row]) -> list[tuple[str, list[tuple[str, str]]]]:

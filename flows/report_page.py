@@ -6,14 +6,13 @@ wrote is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows import report_charts
 from eurekaflow.flows.rendering import duration, number, records, text
-from eurekaflow.flows.trust import FOREIGN
 from eurekaflow.models import report_questions as questions
 from eurekaflow.models.questions import ask
 from eurekaflow.models.report_questions import Question
@@ -83,19 +82,6 @@ class Report:
         values = {name: getattr(self, name) for name in (*names, "diagnosis", "foreign")}
         return Environment(autoescape=True).from_string(source).render(values)
 
-    def markdown(self) -> str:
-        """The same numbers as text; what candidates wrote stays in indented blocks."""
-        lines = [f"# {self.title}", "", f"run {self.run}, {self.state}, {self.facts_line}", ""]
-        lines += [f"**{FOREIGN}**", ""] if self.foreign else []
-        lines += [f"- {name}: **{value}**" for name, value in self.facts]
-        lines += ["", self.diagnosis] if self.diagnosis else []
-        for section in self.sections:
-            lines += ["", f"## {section.question.title}", "", section.question.shows, ""]
-            lines += _markdown_table(section)
-            for name, diff in section.diffs:
-                lines += ["", f"{name}:", "", *(f"    {line}" for _, line in diff)]
-        return "\n".join(lines) + "\n"
-
 
 def build(
     url: str,
@@ -122,13 +108,18 @@ def build(
     return Report(
         run=str(run["run"]),
         title=title,
-        state=run["state"],
+        state=_state(summary),
         facts_line=_facts_line(run),
-        facts=_facts(run, summary, rows),
+        facts=_facts(run, summary),
         sections=sections,
-        diagnosis=run["message"] or "",
+        diagnosis=summary["message"] or "",
         foreign=run["trust"] == "foreign",
     )
+
+
+def _state(summary: Row) -> str:
+    rule = summary["ended_by"]
+    return f"{summary['state']} by the rule {rule}" if rule else str(summary["state"])
 
 
 def _facts_line(run: Row) -> str:
@@ -141,7 +132,7 @@ def _facts_line(run: Row) -> str:
     )
 
 
-def _facts(run: Row, summary: Row, rows: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
+def _facts(run: Row, summary: Row) -> list[tuple[str, str]]:
     """The headline: best, distance to the record, size, validity, time, cost."""
     facts = [("best score", "none yet" if summary["best"] is None else number(summary["best"]))]
     if summary["best_seed"] is not None:
@@ -151,9 +142,10 @@ def _facts(run: Row, summary: Row, rows: Mapping[str, list[Row]]) -> list[tuple[
     facts += [("steps", str(summary["steps"])), ("attempts", text(summary["attempts"]))]
     if summary["valid_fraction"] is not None:
         facts.append(("valid", f"{100 * summary['valid_fraction']:.1f} %"))
-    facts.append(("time in stages", duration(sum(r["seconds"] or 0 for r in rows["Cost"]))))
-    money = sum(r["money"] or 0 for r in rows["Cost"])
-    return [*facts, ("money", f"{money:.2f}")] if money else facts
+    facts.append(("time in stages", duration(summary["seconds"])))
+    if summary["money"]:
+        facts.append(("money", f"{summary['money']:.2f}"))
+    return facts
 
 
 def _section(
@@ -172,16 +164,3 @@ def _section(
 
 def _full(value: object) -> str:
     return repr(value) if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _markdown_table(section: Section) -> list[str]:
-    if not section.rows:
-        return ["Nothing."]
-    lines = [_markdown_row(section.columns), _markdown_row(["---"] * len(section.columns))]
-    return lines + [_markdown_row([cell.text for cell in row]) for row in section.rows]
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    """Cells as text: a bar, a tag or a line break in a message stays text."""
-    plain = (c.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for c in cells)
-    return "| " + " | ".join(c.replace("<", "&lt;").replace("`", "'") for c in plain) + " |"

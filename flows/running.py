@@ -221,12 +221,14 @@ def _against_record(summary: Summary) -> str:
 
 def print_configuration(resolved: Resolved, here: Surroundings, *, as_json: bool) -> int:
     """Settings with their sources and the expected cost on stdout; the memory on stderr."""
-    from eurekaflow.flows.forecast import forecast, sentences
+    from eurekaflow.flows.forecast import forecast, known_pace, sentences
     from eurekaflow.flows.memory_forecast import of_run
     from eurekaflow.flows.rendering import print_json, print_table
 
     config = resolved.config
-    expected = forecast(config, cpus=VERIFIER_CPUS.get(config.preset, 1))
+    expected = forecast(
+        config, cpus=VERIFIER_CPUS.get(config.preset, 1), measured=known_pace(here, config)
+    )
     if as_json:
         settings = {n: {"value": v, "source": s} for n, v, s in resolved.rows()}
         print_json({**settings, "forecast": {**asdict(expected), "money": expected.money}})

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eurekaflow.flows.hardware import gpu_present
+from eurekaflow.flows.hardware import gpu_present, visible_gpus
 from eurekaflow.models.errors import EurekaError, RunOwned
 
 if TYPE_CHECKING:
@@ -58,28 +58,45 @@ def machine(s: Session, *, owner: str) -> Iterator[None]:
 
     A night holds its machine already. Raises RunOwned naming who has the GPU.
     """
-    from eurekaflow.models.machine_lock import MachineLock
-
-    gpu = gpu_present(os.environ)
     if s.place.night is not None:
         yield
         return
+    gpu = gpu_present(os.environ)
     try:
-        lock = MachineLock(s.place.database_url, device(), owner=owner, shared=not gpu)
+        held = take_machine(s.place.database_url, owner=owner, shared=not gpu)
     except RunOwned as error:
         if gpu:
             raise
         s.notify("note", metrics={"text": f"{error.message}: both runs will be slower"})
         yield
         return
-    with lock:
+    with held:
         yield
 
 
-def device() -> str:
-    """The device that a run here works on, as the machine's lock is called."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "0") or "0"
-    return f"{platform.node()} {'gpu ' + shown if gpu_present(os.environ) else 'cpu'}"
+def take_machine(url: str, *, owner: str, shared: bool = False) -> contextlib.ExitStack:
+    """The locks on every device that a run here may use, or none of them.
+
+    Raises RunOwned naming who has one.
+    """
+    from eurekaflow.models.machine_lock import MachineLock
+
+    with contextlib.ExitStack() as held:
+        for place in devices(os.environ):
+            held.enter_context(MachineLock(url, place, owner=owner, shared=shared))
+        return held.pop_all()
+
+
+def devices(environ: Mapping[str, str]) -> list[str]:
+    """What a run here works on, as the locks are called, in the order they are taken.
+
+    A GPU goes by its own name: host names and numbers differ between containers that share it.
+    """
+    if not gpu_present(environ):
+        return [f"{platform.node()} cpu"]
+    shown = environ.get("CUDA_VISIBLE_DEVICES", "0")
+    known = [f"gpu {uuid}" for uuid in visible_gpus(environ)]
+    return known or [f"{platform.node()} gpu {shown}"]
 
 
 def orchestrated(s: Session) -> None:
@@ -89,20 +106,37 @@ def orchestrated(s: Session) -> None:
     """
     from prefect.exceptions import CancelledRun
 
-    from eurekaflow.flows.discover import discover
+    from eurekaflow.flows.ending import CANCELLED, conclude
     from eurekaflow.flows.prefect_faults import lost, revive
 
     for trial in range(PREFECT_TRIALS):
         try:
             # Once Prefect's records are gone, so is the flow run that this one would belong to.
             around = contextvars.Context() if trial else contextvars.copy_context()
-            around.run(discover, str(s.run.uuid))
+            around.run(tagged, s)
             return
-        except CancelledRun:
-            return  # the flow's own word for it: the session's ending says why
+        except CancelledRun:  # the flow's own word for it, or Prefect's before it began
+            s.ending = s.ending or CANCELLED
+            conclude(s)
+            return
         except Exception as error:
             if trial + 1 == PREFECT_TRIALS or not lost(error):
                 raise
             text = f"Prefect did not answer ({type(error).__name__}); the run goes on"
             s.notify("note", metrics={"text": text})
             revive(s.place.home)
+
+
+def tagged(s: Session) -> None:
+    """The flow, recognisable as ours; its death is seen by Prefect, whoever's server it is."""
+    from prefect import tags
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    from eurekaflow.flows.automations import ensure, silent_is_crashed
+    from eurekaflow.flows.discover import discover
+    from eurekaflow.flows.prefect_tags import BY_HAND, OURS
+
+    with contextlib.suppress(Exception), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        ensure(silent_is_crashed())  # a server that has no automations will do
+    with tags(OURS, *([BY_HAND] if s.place.night is None else [])):
+        discover(str(s.run.uuid))

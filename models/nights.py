@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from eurekaflow.models import database
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.ownership import RUN_LOCKS
 from eurekaflow.models.reads import Reads
 from eurekaflow.models.registry import jsonb
 from eurekaflow.models.states import NightState
@@ -47,13 +48,26 @@ _END = """
     update archive.nights set state = :state, message = :message, ended_at = now()
     where id = :night and state = 'running'"""
 # Crashed: running, but nobody has it. Failed runs are tried again by their own schedule only.
+# Resumes count since a step was last committed, also since one was committed after the last.
 _CRASHED = """
-    select uuid, (state = 'running' or schedule_id = :schedule)
-        and resumes < :most as hopeful
+    select uuid, (state = 'running' or schedule_id = :schedule) and (resumes < :most
+        or resumed_step is distinct from (select count(*) from archive.steps s
+            where s.run_id = r.id and s.stage = 'committed')) as hopeful
     from archive.runs r where (
         state = 'running' and coalesce(lease_expires_at < now(), true)
         or state = 'failed' and schedule_id = :schedule and ended_by is null)
     order by id"""
+# A lease outlives a killed process by up to a minute, in which its night is begun again. The lock
+# goes with the process at once; a living owner without one has lost its connection for a moment.
+_LEASES_HERE = """
+    select uuid, lease_pid as pid from archive.runs r
+    where state = 'running' and lease_host = :host and lease_expires_at > now()
+        and not exists (select from pg_locks where locktype = 'advisory' and objsubid = 1
+            and classid = :namespace and objid = r.id
+            and database = (select oid from pg_database where datname = current_database()))"""
+_EXPIRE = """
+    update archive.runs set lease_expires_at = now()
+    where uuid = :run and lease_host = :host and lease_pid = :pid"""
 _RESUMED = """
     update archive.runs r set resumed_step = c.steps,
         resumes = case when r.resumed_step = c.steps then r.resumes + 1 else 1 end
@@ -214,6 +228,14 @@ class Nights(Reads):
         with self._read() as connection:
             row = database.first(connection, sql, flow=flow_run)
         return None if row is None else _night(row)
+
+    def expire_dead(self, host: str, is_alive: Callable[[int], bool]) -> None:
+        """End the leases of this host's processes that are gone, instead of waiting for them."""
+        with self._read() as connection:
+            keys = {"host": host, "namespace": RUN_LOCKS >> 32}
+            for row in database.rows(connection, _LEASES_HERE, **keys):
+                if not is_alive(row.pid):
+                    database.run(connection, _EXPIRE, run=row.uuid, host=host, pid=row.pid)
 
     def crashed_runs(self, schedule: int, *, most: int) -> list[tuple[UUID, bool]]:
         """Runs that nobody finished, oldest first, and whether one more resume is allowed."""

@@ -21,7 +21,9 @@ from eurekaflow.models import database
 from eurekaflow.models.errors import ArchiveUnavailable, FencedOut, RunOwned
 from eurekaflow.models.faultpoints import reach
 
-_NAMESPACE = 0x65757265 << 32  # apart from other users of advisory locks
+RUN_LOCKS = (
+    0x65757265 << 32
+)  # plus the run: its owner's advisory lock, apart from other users of advisory locks
 
 _TAKE = """
     update archive.runs set epoch = epoch + 1, state = 'running', message = '',
@@ -102,7 +104,7 @@ class Hold:
                 with database.errors():
                     database.run(self._connection, _RELEASE, **values)
                     # Here and not by closing, which the server notices a moment later.
-                    database.one(self._connection, _UNLOCK, key=_NAMESPACE + self.run_id)
+                    database.one(self._connection, _UNLOCK, key=RUN_LOCKS + self.run_id)
             except ArchiveUnavailable:  # a broken connection: the epoch still guards the row
                 with database.errors(), self._engine.connect() as fresh:
                     database.run(fresh, _RELEASE, **values)
@@ -131,7 +133,7 @@ class Hold:
 
         All of them: one that froze inside a transaction would hold the run's row for ever.
         """
-        keys = [_NAMESPACE + self.run_id, database.WRITING + self.run_id]
+        keys = [RUN_LOCKS + self.run_id, database.WRITING + self.run_id]
         database.rows(connection, _EVICT, keys=keys)
         return _try_lock(connection, self.run_id)
 
@@ -180,7 +182,7 @@ class Hold:
 
 def _try_lock(connection: Connection, run_id: int) -> bool:
     sql = "select pg_try_advisory_lock(:key) as locked"
-    return bool(database.one(connection, sql, key=_NAMESPACE + run_id).locked)
+    return bool(database.one(connection, sql, key=RUN_LOCKS + run_id).locked)
 
 
 def _owned(connection: Connection, run_id: int) -> RunOwned:

@@ -124,6 +124,20 @@ TREE = """
     select rank, attempt, step, depth, score, visits, best_child, q, prior, bonus, puct
     from tree where run = %(run)s order by rank limit %(limit)s"""
 
+# What a step of the newest run with these settings took on average, by stages and ledger.
+PACE = """
+    select r.run, r.steps, (
+            select sum(e.value::float8)
+            from steps s cross join lateral jsonb_each_text(s.seconds) e
+            where s.run_id = r.run_id and s.stage = 'committed' and e.key in
+                ('plan', 'sample', 'verify', 'archive', 'update', 'checkpoint')
+        ) / r.steps as seconds, p.cpu_s / r.steps as cpu_s, p.gpu_s / r.steps as gpu_s
+    from runs r cross join lateral (
+        select sum(cpu_s) as cpu_s, sum(gpu_s) as gpu_s from spend where spend.run = r.run
+    ) p
+    where r.steps > 0 and r.config @> %(settings)s::jsonb and p.cpu_s is not null
+    order by r.run_id desc limit 1"""
+
 # How large the tables are. Their names are not an interface.
 TABLE_SIZES = """
     select c.relname as table, greatest(c.reltuples, 0)::bigint as rows,

@@ -20,11 +20,17 @@ class Question:
 
 SUMMARY = Question(
     "The run in numbers",
-    "Attempts count those with a verdict, seeds left out.",
+    "Attempts count those with a verdict, seeds left out; seconds are wall time in stages.",
     """
 select r.problem, r.state, r.message, r.steps, r.attempts, v.valid,
     v.valid::float8 / nullif(r.attempts, 0) as valid_fraction, v.best_seed,
-    (select b.score from best_attempts b where b.run = r.run order by b.seq desc limit 1) as best
+    (select b.score from best_attempts b where b.run = r.run order by b.seq desc limit 1) as best,
+    r.ended_by,
+    (select coalesce(sum(e.value::float8), 0)
+        from steps s cross join lateral jsonb_each_text(s.seconds) e
+        where s.run = r.run and e.key in
+            ('plan', 'sample', 'verify', 'archive', 'update', 'checkpoint')) as seconds,
+    (select coalesce(sum(p.money), 0) from spend p where p.run = r.run) as money
 from runs r cross join lateral (
     select count(*) filter (where a.outcome = 'valid') as valid,
         (array_agg(a.score order by a.value desc) filter (where a.outcome = 'seed'))[1]
@@ -62,22 +68,37 @@ SHOWN_STEPS = "0, 9, 24, 49, and the last when it comes before"
 
 REWARDS = Question(
     "Reward distributions",
-    f"Rewards of the valid attempts of steps {SHOWN_STEPS}, in 20 bins that all steps share; "
-    "bin 0 holds the failed attempts.",
+    f"Rewards of the valid attempts of steps {SHOWN_STEPS}, in 20 bins that all share; bin 0 "
+    "holds the failed attempts. Without a step: best of N at this run's number of attempts, from "
+    "the newest such run.",
     """
-with run as (select run, steps from runs where run = %(run)s),
-shown as (
-    select a.step, a.reward, a.outcome from attempts a join run using (run)
-    where a.reward is not null
-        and (a.step in (0, 9, 24, 49) or (a.step = run.steps - 1 and run.steps < 50))
+with me as (select run, problem, steps, attempts from runs where run = %(run)s),
+other as (
+    select o.run from me join runs o on o.problem = me.problem and o.run <> me.run
+        and o.config->>'advantage' = 'none' and o.config->>'reuse' = 'fixed'
+        and o.attempts >= me.attempts
+    order by o.run_id desc limit 1
+), shown as (
+    select a.step, a.reward, a.outcome from attempts a join me using (run)
+    where a.step >= 0 and a.reward is not null
+        and (a.step in (0, 9, 24, 49) or (a.step = me.steps - 1 and me.steps < 50))
+    union all (
+        select null, a.reward, a.outcome from attempts a join other using (run)
+        where a.step >= 0 and a.reward is not null
+        order by a.seq limit (select attempts from me)
+    )
 ), edges as (
     select min(reward) as low, max(reward) as high from shown where outcome = 'valid'
+), binned as (
+    select step, low, high, case when outcome <> 'valid' then 0 when high > low
+        then least(20, width_bucket(reward, low, high, 20)) else 1 end as bin
+    from shown cross join edges
 )
-select step,
-    case when outcome <> 'valid' then 0 when high > low
-        then least(20, width_bucket(reward, low, high, 20)) else 1 end as bin,
-    count(*) as attempts, low, high
-from shown cross join edges where step >= 0 group by step, bin, low, high order by step, bin""",
+select step, bin, count(*) as attempts, low, high,
+    sum(count(*)) over (partition by step)::bigint as of_step,
+    (sum(count(*) filter (where bin = 0)) over (partition by step)
+        / sum(count(*)) over (partition by step))::float8 as failed_fraction
+from binned group by step, bin, low, high order by step, bin""",
 )
 
 HEALTH = Question(
@@ -89,6 +110,8 @@ HEALTH = Question(
 select p.step, p.valid_fraction, p.reward_mean,
     (select avg(g.beta) from groups g where g.run = p.run and g.step = p.step and g.trained)
         as beta,
+    (select avg(g.kl) from groups g where g.run = p.run and g.step = p.step and g.trained)
+        as kl,
     (p.metrics->>'kl_policy_base')::float8 as kl_policy_base,
     (p.metrics->>'negative_logprob_mean')::float8 as surprise,
     (select count(distinct b.program) from attempt_bodies b

@@ -35,15 +35,24 @@ _OF_STEP = f"""
         (select count(*) from archive.attempts where run_id = :run and step = :step
             and sampled_at is not null) as attempts
     from archive.ledger where run_id = :run and step = :step"""
+# Steps that the night worked on: a night that is tried again days later began before much that
+# others did. Of a step shared with them, the attempts between its first start and its end count.
 _OF_NIGHT = f"""
     with n as (select * from archive.nights where id = :night),
-    mine as (select distinct run_id from archive.ledger where night_id = :night)
+    mine as (select distinct run_id, step from archive.ledger where night_id = :night),
+    others as (
+        select run_id, step, bool_or(stage = 'checkpoint') as committed
+        from archive.ledger join mine using (run_id, step)
+        where night_id is distinct from :night group by run_id, step
+    )
     select {_SUMS},
-        (select count(*) from archive.attempts a join mine using (run_id), n
+        (select count(*) from archive.attempts a join mine using (run_id, step), n
             where a.sampled_at between n.started_at and coalesce(n.ended_at, 'infinity'))
             as attempts,
-        (select count(*) from archive.steps s join mine using (run_id), n
-            where s.committed_at between n.started_at and coalesce(n.ended_at, 'infinity'))
+        (select count(*) from archive.steps s join mine using (run_id, step)
+            left join others using (run_id, step), n
+            where s.committed_at between n.started_at and coalesce(n.ended_at, 'infinity')
+                and not coalesce(others.committed, false))
             as steps
     from archive.ledger where night_id = :night"""
 

@@ -1,5 +1,7 @@
 """What a stage spends: CPU seconds of the whole process tree, GPU seconds, tokens, money.
 
+Containers are no part of the tree: what candidates used there is added from their verdicts.
+
 Written to the ledger while the stage works, at most every `WRITE_EVERY_S` seconds, and when it
 ends, so a killed process takes at most that much of its bill with it.
 """
@@ -27,13 +29,17 @@ class Meter:
     def __init__(self, s: Session, step: int, stage: str) -> None:
         self._s, self._step, self._stage = s, step, stage
         self._before = s.spent_here.get((step, stage), Spent())
-        self._tokens = Spent()
+        self._tokens, self._elsewhere = Spent(), 0.0
         self._cpu, self._wall, self._written = tree_cpu_s(), time.monotonic(), time.monotonic()
 
     def tokens(self, *, read: int = 0, sampled: int = 0, trained: int = 0) -> None:
         """Count tokens; the ledger is written now and then."""
         self._tokens += Spent(tokens_in=read, tokens_out=sampled, tokens_trained=trained)
         self.tick()
+
+    def elsewhere(self, cpu_s: float) -> None:
+        """Count CPU seconds of processes that are not below this one: those in containers."""
+        self._elsewhere += cpu_s
 
     def tick(self) -> None:
         """Write the ledger when it is time again."""
@@ -62,7 +68,7 @@ class Meter:
         gpus = gpus_held(self._s)
         spent = replace(
             self._tokens,
-            cpu_s=max(0.0, tree_cpu_s() - self._cpu),
+            cpu_s=max(0.0, tree_cpu_s() - self._cpu) + self._elsewhere,
             gpu_s=gpus * (time.monotonic() - self._wall),
         )
         return replace(spent, money=cost(spent, self._s.config))

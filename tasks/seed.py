@@ -10,11 +10,13 @@ from prefect.runtime import flow_run
 from eurekaflow.models.errors import UsageError
 from eurekaflow.models.rows import SeedRow
 from eurekaflow.tasks import session
+from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.prune import prune
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.problem import Seed
 
+SEED_STEP = -1  # of the seeds' rows everywhere
 SEED_STREAM = 1  # name of the random stream derived from the run's seed
 
 
@@ -39,7 +41,10 @@ def rows(s: Session) -> list[SeedRow]:
                 "give every seed a finite value",
             )
     # what is measured on a server is this machine's, so seeds are measured here
-    timed = {x.program: measured(s, x) for x in seeds} if s.problem.service else {}
+    timed: dict[str, float] = {}
+    if s.problem.service:
+        with metered(s, SEED_STEP, "verify"):
+            timed = {x.program: measured(s, x) for x in seeds}
     return [
         SeedRow(
             slot=slot,

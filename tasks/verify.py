@@ -59,6 +59,7 @@ def verify(run_id: str, step: int) -> int:
                 s.archive.store_verdicts(s.hold, step, rows)
                 reach("verify.after_batch")
                 stored += len(rows)
+                meter.elsewhere(container_cpu_s(s, rows))
                 meter.tick()
                 s.notify("progress", step=step, stage="verify", done=stored, total=len(pending))
         except UNAVAILABLE:
@@ -66,6 +67,13 @@ def verify(run_id: str, step: int) -> int:
             raise
         give_up(s, step, lost, alone=bool(lost) and not scored(s, step))
     return stored
+
+
+def container_cpu_s(s: Session, rows: list[VerdictRow]) -> float:
+    """CPU seconds of candidates that ran below the container engine, not below this process."""
+    if isinstance(s.problem, Kernel) or s.config.sandbox != "docker":
+        return 0.0
+    return sum(row.cpu_s + row.metrics.get("first_cpu_s", 0.0) for row in rows)
 
 
 def scored(s: Session, step: int) -> bool:

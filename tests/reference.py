@@ -85,8 +85,11 @@ def help_text(command: list[str]) -> str:
 REPORT_HEAD = """# The report
 
 `eureka report RUN` writes a run's report as one HTML page, which loads nothing and runs no
-script, and as markdown; a run writes it when it ends. `--compare FILE.json` draws other
-constructions beside the best one. Hovering over a number in a table shows all its digits.
+script, and as markdown, whose text loads nothing either; a run writes it however it ends, a killed
+one when its night is given up or goes on. `--compare FILE.json` draws other constructions beside
+the best one; a kernel's picture is its time in every case. Hovering over a number in a table shows
+all its digits. Where the archive has a best-of-N run of the same budget, its distribution is a
+line over every histogram, scaled to the step's number of attempts.
 
 ![The top of a report: scores, records, the best so far](images/report.png)
 

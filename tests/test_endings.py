@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +27,9 @@ from eurekaflow.models.states import NightState
 from eurekaflow.tasks import session
 from eurekaflow.tasks.seed import seed
 from eurekaflow.tasks.session import Ending, Place, Session
+from eurekaflow.verifiers.problem import Seed
+from eurekaflow.verifiers.process import ProcessSandbox
+from eurekaflow.verifiers.sandbox import Execution, Job, Limits
 from tests.scripted_run import SIZES, STAGES, add_run, place
 
 pytestmark = pytest.mark.services
@@ -77,12 +82,50 @@ def test_every_stage_writes_what_it_spent(archive: Archive, tmp_path: Path) -> N
     session.close(str(s.run.uuid))
 
 
+def test_what_candidates_use_in_containers_is_on_the_bill(
+    archive: Archive, tmp_path: Path
+) -> None:
+    class Elsewhere(ProcessSandbox):
+        """Programs run below an engine: their seconds are known from their executions alone."""
+
+        def run(self, job: Job, limits: Limits) -> Execution:
+            return replace(super().run(job, limits), cpu_s=100.0)
+
+    where = replace(place(archive.url, tmp_path), make_sandbox=lambda config: Elsewhere(1))
+    s, _ = work(where, archive.url, steps=1, sandbox="docker")
+    [(ran,)] = archive.query("select count(*) from attempts where cpu_s = 100")[1]
+    assert ran >= 6
+    [(cpu,)] = archive.query("select sum(cpu_s) from spend where stage = 'verify'")[1]
+    assert 100 * ran < cpu < 100 * ran + 100
+    session.close(str(s.run.uuid))
+
+
+def test_measuring_the_seeds_is_on_the_bill(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(s: Session, start: Seed) -> float:
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+        return start.value
+
+    monkeypatch.setattr("eurekaflow.tasks.seed.measured", busy)
+    run_id = str(add_run(archive.url).uuid)
+    session.configure(place(archive.url, tmp_path))
+    s = session.of(run_id)
+    s.problem.__dict__["service"] = "postgres"
+    seed.fn(run_id)
+    assert archive.spent_in_step(s.run.id, -1).cpu_s >= 0.1
+    session.close(run_id)
+
+
 @pytest.mark.parametrize(
     ("settings", "steps", "words"),
     [
         ({"max_attempts": 30}, 2, "24 of 30 attempts used, one more step takes about 12"),
         ({"max_money": 2.5, "price_output": 1e6 / 500}, 3, "money used"),
         ({"max_cpu_hours": 1e-9}, 0, "cpu hours used"),
+        ({"max_tokens": 999, "mean_prompt": 40, "mean_response": 50}, 0, "step takes about 3,"),
     ],
 )
 def test_a_budget_ends_a_run_before_it_is_passed(
@@ -126,6 +169,26 @@ def test_a_nights_budget_counts_that_night_alone_and_pauses(
     go_on(str(s.run.uuid))
     assert archive.totals(s.run.id).steps == 4
     session.close(str(s.run.uuid))
+
+
+def test_a_night_tried_again_later_pays_for_its_own_steps_alone(
+    archive: Archive, tmp_path: Path
+) -> None:
+    night = a_night(archive, 1)
+    where = replace(place(archive.url, tmp_path), night=night, night_budget={"steps": 2.0})
+    s, _ = work(where, archive.url)
+    run_id = str(s.run.uuid)
+    session.close(run_id)
+    archive.end_night(night, NightState.FAILED, "cancelled")
+    session.configure(replace(place(archive.url, tmp_path), night=a_night(archive, 2)))
+    with archive.hold(s.run.id, owner="test") as hold:
+        archive.reconfigure(hold, steps=4)
+    go_on(run_id)
+    session.close(run_id)
+    assert a_night(archive, 1) == night  # Retry on Prefect's page
+    assert archive.totals(s.run.id).steps == 4
+    spent = archive.spent_in_night(night)
+    assert (spent.steps, spent.attempts) == (2, 24)
 
 
 def a_night(archive: Archive, day: int) -> int:
@@ -209,6 +272,32 @@ def test_a_run_that_keeps_crashing_is_resumed_so_often_and_no_more(archive: Arch
         assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
         assert archive.count_resume(run.uuid) == again
     assert archive.crashed_runs(schedule, most=2) == [(run.uuid, False)]
+    assert archive.crashed_runs(schedule, most=0) == [(run.uuid, False)]
+    with archive._read() as connection:  # the second resume got on before it was killed, too
+        step = "insert into archive.steps (run_id, step, stage, version_sampled) values"
+        connection.exec_driver_sql(f"{step} ({run.id}, 0, 'committed', 0)")
+    assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
+    assert archive.count_resume(run.uuid) == 1
+
+
+def test_a_killed_owners_lease_is_not_waited_for_and_a_living_ones_is_respected(
+    archive: Archive,
+) -> None:
+    a_night(archive, 1)
+    schedule, host = archive.schedule("n").id, socket.gethostname()
+    run = add_run(archive.url)
+    with archive.hold(run.id, owner="this process"):
+        archive.expire_dead(host, lambda pid: False)  # its lock says that it lives
+        assert archive.crashed_runs(schedule, most=2) == []
+    archive.hold(run.id, owner="a process that is killed")._drop()
+    archive.expire_dead(host, lambda pid: pid == os.getpid())
+    archive.expire_dead("another host", lambda pid: False)
+    assert archive.crashed_runs(schedule, most=2) == []
+    until = time.monotonic() + 10  # the server notices a lost connection a moment later
+    while not archive.crashed_runs(schedule, most=2) and time.monotonic() < until:
+        archive.expire_dead(host, lambda pid: False)
+        time.sleep(0.05)
+    assert archive.crashed_runs(schedule, most=2) == [(run.uuid, True)]
 
 
 def test_a_night_over_is_not_begun_again_and_a_crashed_one_is(archive: Archive) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from eurekaflow.flows import services
+from eurekaflow.models import postgres
+from eurekaflow.models.archive import Archive
 from tests.night_home import NightHome, night_home, until
 
 pytestmark = [pytest.mark.long, pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
-CADENCE = "* * * * *"  # a night every minute: starting a flow takes up to half of that
 UNDER_WAY = """
     select s.step from archive.steps s join archive.runs r on r.id = s.run_id
     where r.state = 'running' and r.lease_expires_at > now() and s.stage = 'committed'"""
@@ -24,9 +26,11 @@ PLACES = """
     select count(*), count(distinct (run_id, step, group_index, attempt_index)),
         count(*) filter (where s.stage = 'committed' and a.outcome is null)
     from archive.attempts a join archive.steps s using (run_id, step)"""
-SPENT_TWICE = """
+PAID = """
     select (select sum(tokens_out) from archive.ledger where night_id is not null),
         (select sum(response_tokens) from archive.attempts where response_tokens is not null)"""
+ENDED = "select 1 from nights where schedule = '{}' and state in ('done', 'failed', 'missed')"
+BUDGET = 6  # steps of the night that is killed
 
 
 @pytest.fixture(scope="module")
@@ -35,39 +39,32 @@ def home() -> Iterator[NightHome]:
         yield made
 
 
-def nights(home: NightHome) -> list[tuple[Any, ...]]:
-    return home.rows("select due_at, state, starts, message from archive.nights order by due_at")
+def a_night(home: NightHome, name: str, *more: str, after: float = 8, window: float = 0) -> None:
+    """A schedule whose first night is due in so many seconds, and ends `window` seconds later."""
+    due = datetime.now(UTC) + timedelta(seconds=after)
+    cron = f"{due.minute} {due.hour} {due.day} {due.month} * {due.second}"
+    if window:
+        more += ("--until", f"{due + timedelta(seconds=window):%H:%M:%S}")
+    given = ["--cron", cron, "--timezone", "UTC", "--set", "price_cpu_hour=1", *home.sizes, *more]
+    home.eureka("nightly", "add", "erdos", "--name", name, *given)
 
 
 def test_three_nights_unattended_one_killed_one_cut_off_one_slept_through(
     home: NightHome,
 ) -> None:
-    add = ["--name", "fast", "--cron", CADENCE, "--timezone", "UTC", *home.sizes]
-    home.eureka("nightly", "add", "erdos", *add, "--set", "price_cpu_hour=1")
+    a_night(home, "killed", "--budget", f"steps={BUDGET}", after=15)
     serving = home.serve()
     try:
         home.wait(UNDER_WAY, 240)
         assert home.kill_flow() == 1
-        home.wait("select 1 from archive.nights where starts > 1 or message like 'crashed%'")
-        home.wait(
-            "select 1 from archive.nights where state = 'done' and message like '%deadline%'"
-        )
+        home.wait(ENDED.format("killed"))
+        a_night(home, "early", window=60)
+        home.wait(ENDED.format("early"))
+        a_night(home, "slept", after=10, window=4)
         switch_off(home, serving)
-        off = time.time()
-        time.sleep(61 - time.time() % 60)  # a night goes by
-        on = time.time()
+        time.sleep(16)
         serving = home.serve()
-        [(missed,)] = [
-            home.wait(
-                "select due_at from archive.nights where state = 'missed' and"
-                f" due_at >= to_timestamp({off})"
-            )
-        ]
-        assert missed.timestamp() <= on
-        home.wait(
-            f"select 1 from archive.nights where due_at > to_timestamp({on - 60}) and"
-            " state in ('running', 'done')"
-        )
+        home.wait(ENDED.format("slept"))
     finally:
         serving.send_signal(signal.SIGTERM)
         serving.wait(90)
@@ -91,21 +88,69 @@ def switch_off(home: NightHome, serving: subprocess.Popen[bytes]) -> None:
 
 
 def morning(home: NightHome) -> None:
-    """Archive, budget and status line are right."""
-    known = nights(home)
-    assert {state for _, state, _, _ in known} >= {"done", "missed"}
-    assert len({due for due, *_ in known}) == len(known)
-    assert home.rows("select count(distinct uuid) from archive.runs") == [(1,)]
+    """Archive, budget, status line and report are right."""
+    the_archive_is_right(home)
+    the_bill_is_right(home)
+    killed, early, slept = status(home, "killed"), status(home, "early"), status(home, "slept")
+    assert ": done after 2 starts; resumed " in killed
+    assert f"the night's budget: {BUDGET} of {BUDGET} steps used" in killed
+    assert ": done; started " in early
+    assert "the deadline is" in early
+    assert ": missed; nothing served the schedule then" in slept
+    the_report_is_right(home, "killed", f"paused by the rule night, {BUDGET} steps")
+    the_report_is_right(home, "early", "paused by the rule deadline")
+
+
+def status(home: NightHome, name: str) -> str:
+    """What `nightly status` says of a schedule's only night."""
+    [line] = home.eureka("nightly", "status", name).splitlines()
+    return line
+
+
+def the_archive_is_right(home: NightHome) -> None:
     count, distinct, unjudged = home.rows(PLACES)[0]
-    assert count == distinct
+    assert count == distinct > 0
     assert unjudged == 0
-    paid, sampled = home.rows(SPENT_TWICE)[0]
-    assert 0.9 * sampled <= paid
+    archive = Archive(postgres.url(home.folder))
+    try:
+        runs = archive.runs(10)
+        assert len(runs) == 2  # the night that was slept through has none
+        for run in runs:
+            assert archive.check_rebuild(run.id) == []
+    finally:
+        archive.close()
+
+
+def the_bill_is_right(home: NightHome) -> None:
+    [(steps, starts)] = home.rows(
+        """select (select count(*) from archive.steps s join archive.runs r on r.id = s.run_id
+            where r.schedule_id = c.id and stage = 'committed'), n.starts
+        from archive.nights n join archive.schedules c on c.id = n.schedule_id
+        where c.name = 'killed'"""
+    )
+    assert (steps, starts) == (BUDGET, 2)
+    [record] = json.loads(home.eureka("nightly", "status", "killed", "--json"))
+    assert (record["steps"], record["attempts"]) == (BUDGET, 12 * BUDGET)
+    paid, sampled = home.rows(PAID)[0]
+    assert 0.9 * sampled <= paid <= 1.1 * sampled  # what a kill loses, and what is done again
     cpu, money = home.rows("select sum(cpu_s), sum(money) from archive.ledger")[0]
+    assert cpu > 0
     assert money == pytest.approx(cpu / 3600)
-    lines = home.eureka("nightly", "status", "fast").splitlines()
-    assert [line for line in lines if "the deadline is" in line]
-    assert [line for line in lines if "missed; nothing served the schedule then" in line]
+
+
+def the_report_is_right(home: NightHome, schedule: str, words: str) -> None:
+    """The page that the night left says how its run stands, as the archive does."""
+    [(run, steps)] = home.rows(
+        f"""select r.uuid, (select count(*) from archive.steps s
+            where s.run_id = r.id and stage = 'committed')
+        from archive.runs r join archive.schedules c on c.id = r.schedule_id
+        where c.name = '{schedule}'"""
+    )
+    notes = (home.folder / "reports" / f"report-{str(run)[:8]}.md").read_text()
+    state, _, more = words.partition(", ")
+    assert f"run {run}, {state}, " in notes
+    assert f"- steps: **{steps}**" in notes
+    assert not more or more == f"{steps} steps"
 
 
 def test_a_run_goes_on_when_prefects_server_dies_and_its_database_is_dropped(

@@ -31,10 +31,11 @@ NEEDED_LAYER = "private-tmp"
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What became of a program: its verdict, and all its runs as one."""
+    """What became of a program: its verdict, all its runs as one, what it printed first."""
 
     verdict: Verdict
     execution: Execution
+    output: str = ""  # on the first case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +161,7 @@ def _summed(problem: Contest, cases: Sequence[Case]) -> Trial:
         cpu_s=sum(case.execution.cpu_s for case in cases),
         max_rss_bytes=max(case.execution.max_rss_bytes for case in cases),
     )
+    output = (cases[0].execution.result or b"").decode("utf-8", errors="replace")
     failed = next((case for case in cases if not case.valid), None)
     if failed is not None:
         verdict = replace(
@@ -167,7 +169,7 @@ def _summed(problem: Contest, cases: Sequence[Case]) -> Trial:
             message=f"case {failed.seed}: {failed.verdict.message}{_earlier(failed)}",
             metrics=_metrics(cases),
         )
-        return Trial(verdict=verdict, execution=execution)
+        return Trial(verdict=verdict, execution=execution, output=output)
     scores = [case.verdict.value or 0.0 for case in cases]
     value = sum(scores) / len(scores)
     verdict = Verdict(
@@ -177,7 +179,7 @@ def _summed(problem: Contest, cases: Sequence[Case]) -> Trial:
         stdout=stdout_tail(cases[0].execution),
         metrics={"sum": sum(scores), "lowest": min(scores), **_metrics(cases)},
     )
-    return Trial(verdict=verdict, execution=execution)
+    return Trial(verdict=verdict, execution=execution, output=output)
 
 
 def _earlier(case: Case) -> str:
