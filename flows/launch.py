@@ -92,7 +92,7 @@ def resume(
 
     What survived and what will be redone is told before anything starts.
     """
-    from eurekaflow.flows.standing import prepare
+    from eurekaflow.flows.standing import possible, prepare
 
     with services(surroundings, listener) as url:
         from eurekaflow.models.archive import Archive
@@ -100,6 +100,7 @@ def resume(
         archive = Archive(url)
         try:
             run = newest_unfinished(archive) if ref == LATEST else archive.run(ref)
+            possible(run, goals)  # before the run is taken from whoever has it
         finally:
             archive.close()
         return work(str(run.uuid), surroundings, url, listener, before=lambda s: prepare(s, goals))
@@ -151,11 +152,13 @@ def work(
 
     session.configure(place(surroundings, url, listener, night))
     s = session.of(run_id)
+    found: RunRow | None = s.run
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     try:
         _ = s.hold  # refused here, before a flow run exists, when another process owns it
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
         before(s)
+        found = None  # from here on a failure is the run's
         with machine(s, owner=night.owner if night else f"run {run_id[:8]}"):
             open_policy(s)
             orchestrated(s)
@@ -165,11 +168,21 @@ def work(
         if state is not None:
             state = None
             with contextlib.suppress(Exception):  # the first error is the one to show
-                s.archive.finish(s.hold, RunState.FAILED, str(error))
+                let_go(s, error, found)
         raise
     finally:
         with contextlib.suppress(Exception):
             session.close(run_id, state)
+
+
+def let_go(s: Session, error: Exception, found: RunRow | None) -> None:
+    """Record an error: not on a run that is another's, nor what could not be begun on `found`."""
+    if "hold" not in vars(s):
+        return
+    if found is not None and isinstance(error, UsageError):
+        s.archive.put_back(s.hold, found)
+    else:
+        s.archive.finish(s.hold, RunState.FAILED, str(error))
 
 
 def ended(s: Session) -> Summary:

@@ -148,6 +148,20 @@ class Registry(Database):
             }
             database.run(connection, sql, run=hold.run_id, **values)
 
+    @database.repeated
+    def put_back(self, hold: Hold, before: RunRow) -> None:
+        """Give a run the state that it was taken out of: nothing was done to it."""
+        sql = """update archive.runs set state = :state, message = :message, ended_by = :rule,
+            finished_at = :finished where id = :run"""
+        with self._write(hold, "put_back") as connection:
+            values = {
+                "state": before.state,
+                "message": before.message,
+                "rule": before.ended_by,
+                "finished": before.finished_at,
+            }
+            database.run(connection, sql, run=hold.run_id, **values)
+
     def _not_found(self, wanted: str, found: Sequence[Row[Any]]) -> RunNotFound:
         if found:
             listed = ", ".join(f"{row.id} ({row.uuid})" for row in found[:5])

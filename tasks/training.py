@@ -52,7 +52,8 @@ def learn(s: Session, step: int, folder: Path) -> Lesson:
     sampled_by_it = step >= s.run.policy_from
     if config.advantage == "none" or not sampled_by_it or not any(g.attempts for g in batch):
         return Lesson(stats=stats)
-    shutil.rmtree(folder, ignore_errors=True)
+    s.confirm()
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier try by this owner
     folder.mkdir(parents=True)
     reach("update.empty_staging")
     groups = lessons(batch, signals)

@@ -23,7 +23,10 @@ from tests.torture import World
 ROOT = Path(__file__).resolve().parent.parent
 # Transactions outside the stages of a run: a command's, or of what did not go well.
 OTHERS = {"reconfigure", "restore_checkpoint", "abandon", "note_failure",
-          "set_flow_run", "mark_step", "begin_policy", "discard_weights"}  # fmt: skip
+          "set_flow_run", "mark_step", "begin_policy", "discard_weights",
+          "put_back"}  # fmt: skip
+FREEZES = ("store_verdicts.before_commit", "verify.before_batch", "update.empty_staging",
+           "publish.before_rename", "prune.before_removal")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ class TestOwnership:
     def test_two_resumers_at_the_same_moment(self, world: World) -> None:
         faults.two_at_once(world, 2)
 
-    @pytest.mark.parametrize("point", ["store_verdicts.before_commit", "verify.before_batch"])
+    @pytest.mark.parametrize("point", FREEZES)
     def test_an_owner_frozen_past_its_lease(self, world: World, point: str) -> None:
         faults.frozen_past_its_lease(world, [point])
 

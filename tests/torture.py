@@ -156,7 +156,7 @@ class Case:
         for row in kept:
             checkpoints.check(folder / row.path, row.files)
         left = {str(p.relative_to(folder)) for p in folder.glob("checkpoints/*")}
-        left |= {p.name for p in folder.glob("staging-*")}
+        left |= {p.name for name in ("staging-*", "replay-*") for p in folder.glob(name)}
         assert left == {row.path for row in kept}, f"{fault}: files left behind"
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
