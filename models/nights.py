@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from eurekaflow.models import database
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.ownership import left
 from eurekaflow.models.reads import Reads
 from eurekaflow.models.registry import jsonb
 from eurekaflow.models.states import NightState
@@ -62,6 +63,10 @@ _RESUMED = """
     where r.uuid = :run and (r.lease_expires_at is null or r.lease_expires_at < now()
         or r.state <> 'running')
     returning r.resumes"""
+_LEASES = """
+    select lease_owner, lease_host, lease_pid, lease_expires_at < now() as expired
+    from archive.runs r where lease_owner is not null and (schedule_id = :schedule or exists (
+        select from archive.ledger l where l.run_id = r.id and l.night_id = :night))"""
 _LAST_RUN = """
     select uuid, state, ended_by, config from archive.runs
     where schedule_id = :schedule order by id desc limit 1"""
@@ -214,6 +219,12 @@ class Nights(Reads):
         with self._read() as connection:
             row = database.first(connection, sql, flow=flow_run)
         return None if row is None else _night(row)
+
+    def at_work(self, night: NightRow) -> bool:
+        """Whether a living process has a run of the night's, by the runs' leases."""
+        with self._read() as connection:
+            found = database.rows(connection, _LEASES, schedule=night.schedule_id, night=night.id)
+        return not all(map(left, found))
 
     def crashed_runs(self, schedule: int, *, most: int) -> list[tuple[UUID, bool]]:
         """Runs that nobody finished, oldest first, and whether one more resume is allowed."""
