@@ -65,7 +65,13 @@ def machine(s: Session, *, owner: str) -> Iterator[None]:
         yield
         return
     try:
-        lock = MachineLock(s.place.database_url, device(), owner=owner, shared=not gpu)
+        lock = MachineLock(
+            s.place.database_url,
+            device(),
+            owner=owner,
+            shared=not gpu,
+            told=lambda text: s.notify("note", metrics={"text": text}),
+        )
     except RunOwned as error:
         if gpu:
             raise
