@@ -135,12 +135,14 @@ class Nights(Reads):
             ) from None
         return self.schedule(name)
 
+    @database.repeated
     def schedules(self) -> list[ScheduleRow]:
         """The schedules in force, by name."""
         with self._read() as connection:
             found = database.rows(connection, f"{_SCHEDULES} order by name")
         return [_schedule(row) for row in found]
 
+    @database.repeated
     def schedule(self, name: str) -> ScheduleRow:
         """The schedule called `name`. Raises UsageError."""
         with self._read() as connection:
@@ -205,6 +207,7 @@ class Nights(Reads):
             values = {"state": str(state), "message": escape(message)}
             database.run(connection, _END, night=night, **values)
 
+    @database.repeated
     def nights(self, schedule: int, limit: int = 20) -> list[NightRow]:
         """The newest nights of a schedule, newest first."""
         sql = """select * from archive.nights where schedule_id = :schedule
@@ -213,6 +216,7 @@ class Nights(Reads):
             found = database.rows(connection, sql, schedule=schedule, limit=limit)
         return [_night(row) for row in found]
 
+    @database.repeated
     def night_of_flow_run(self, flow_run: str) -> NightRow | None:
         """The night that one of Prefect's flow runs began."""
         sql = "select * from archive.nights where flow_run_id = :flow order by id desc"
@@ -220,12 +224,14 @@ class Nights(Reads):
             row = database.first(connection, sql, flow=flow_run)
         return None if row is None else _night(row)
 
+    @database.repeated
     def at_work(self, night: NightRow) -> bool:
         """Whether a living process has a run of the night's, by the runs' leases."""
         with self._read() as connection:
             found = database.rows(connection, _LEASES, schedule=night.schedule_id, night=night.id)
         return not all(map(left, found))
 
+    @database.repeated
     def crashed_runs(self, schedule: int, *, most: int) -> list[tuple[UUID, bool]]:
         """Runs that nobody finished, oldest first, and whether one more resume is allowed."""
         with self._read() as connection:
@@ -238,6 +244,7 @@ class Nights(Reads):
             row = database.first(connection, _RESUMED, run=run)
         return 0 if row is None else int(row.resumes)
 
+    @database.repeated
     def last_run(self, schedule: int) -> LastRun | None:
         """The newest run that a schedule started."""
         with self._read() as connection:

@@ -92,6 +92,7 @@ class Registry(Database):
             )
             return _run_row(database.one(connection, f"{_RUNS} where r.id = :id", id=added.id))
 
+    @database.repeated
     def run(self, ref: str | int | UUID) -> RunRow:
         """The run called by uuid, unique uuid prefix, number or `last`. Raises RunNotFound."""
         wanted = str(ref).strip().lower()
@@ -108,12 +109,14 @@ class Registry(Database):
             raise self._not_found(wanted, found)
         return _run_row((exact or found)[0])
 
+    @database.repeated
     def runs(self, limit: int = 20) -> list[RunRow]:
         """The newest runs, newest first."""
         with self._read() as connection:
             sql = f"{_RUNS} order by r.id desc limit :limit"
             return [_run_row(row) for row in database.rows(connection, sql, limit=limit)]
 
+    @database.repeated
     def unfinished(self) -> list[RunRow]:
         """Runs that have not finished, newest first; owned ones too."""
         with self._read() as connection:
