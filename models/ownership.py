@@ -30,6 +30,7 @@ from eurekaflow.models.faultpoints import reach
 
 _NAMESPACE = 0x65757265 << 32  # apart from other users of advisory locks
 _TAKING = 0x65757267 << 32  # held while a run is looked at and taken
+NOTICED_S = 2.0  # for the server to see that a dead owner's connection is closed
 TAKING_S = 10.0  # after which whoever is taking a run must be frozen: it takes under 3 s
 
 _TAKE = """
@@ -142,8 +143,19 @@ class Hold:
         row = database.one(self._connection, _OWNER, run=self.run_id)
         if row.expired:
             locked = self._evict() or locked
+        elif not locked and _dead(row):
+            locked = self._wait_for_the_server()
         if not locked or not left(row):
             raise _owned(self.run_id, row)
+
+    def _wait_for_the_server(self) -> bool:
+        """Whether the lock comes free: a server at work sees late that its client is gone."""
+        deadline = time.monotonic() + NOTICED_S
+        while not (locked := _try_lock(self._connection, self.run_id)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        return locked
 
     def _evict(self) -> bool:
         """End other sessions that have or write the run; whether the lock is ours now."""
@@ -238,8 +250,14 @@ def left(row: Row[Any]) -> bool:
     """
     if row.lease_owner is None or row.expired:
         return True
+    mine = (row.lease_host, row.lease_pid) == (socket.gethostname(), os.getpid())
+    return mine or _dead(row)
+
+
+def _dead(row: Row[Any]) -> bool:
+    """Whether the owner was a process of this host that is gone."""
     here = row.lease_host == socket.gethostname()
-    return here and (row.lease_pid == os.getpid() or not is_alive(row.lease_pid))
+    return here and row.lease_pid is not None and not is_alive(row.lease_pid)
 
 
 def _owned(run_id: int, row: Row[Any]) -> RunOwned:
