@@ -7,6 +7,7 @@ is rewritten. The dump comes first: weights that go while files are copied are r
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from eurekaflow.models import schema
 from eurekaflow.models.archive import Archive
+from eurekaflow.models.checkpoints import sync_folder
 from eurekaflow.models.errors import PrerequisiteMissing, RunOwned, UsageError
 from eurekaflow.models.postgres_binaries import find_binaries
 
@@ -65,13 +67,21 @@ def write(home: Path, url: str, file: Path) -> Contents:
                     tar.add(manifest, MANIFEST)
                     tar.add(dumped, DUMP)
                     for folder in folders:
-                        tar.add(folder, folder.relative_to(home))
+                        add(tar, folder, str(folder.relative_to(home)))
                 stream.flush()
                 os.fsync(stream.fileno())
             part.replace(file)
+            sync_folder(file.parent)
     finally:
         part.unlink(missing_ok=True)
     return contents
+
+
+def add(tar: tarfile.TarFile, folder: Path, name: str) -> None:
+    """Add a folder's files, as far as a run that goes on has not pruned it meanwhile."""
+    for file in sorted(folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            tar.add(file, f"{name}/{file.name}")
 
 
 def kept(home: Path, url: str) -> tuple[int, list[Path]]:

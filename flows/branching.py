@@ -6,7 +6,6 @@ updates between are replayed when the fork is resumed.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from eurekaflow.flows.launch import hardware
 from eurekaflow.flows.setting_sources import plain
 from eurekaflow.flows.standing import bounds, checked
 from eurekaflow.models.archive import Archive, RunRow
-from eurekaflow.models.checkpoints import check, publish
+from eurekaflow.models.checkpoints import check, copy, final_name, publish
 from eurekaflow.models.errors import CheckpointDamaged, UsageError
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.verifiers.lookup import load
@@ -92,9 +91,12 @@ def copy_weights(archive: Archive, home: Path, parent: RunRow, made: RunRow, hol
         source, target = (home / "runs" / str(r.uuid) for r in (parent, made))
         try:
             check(source / row.path, row.files, size_bytes=row.size_bytes)
-            shutil.copytree(source / row.path, target / "copied")
-            publish(target / "copied", target / row.path, row.files)
+            copied = target / f"staging-{row.step}-{hold.epoch}"
+            path = final_name(copied.name)
+            copy(source / row.path, copied, row.files)
+            publish(copied, target / path, row.files, confirm=lambda: archive.confirm(hold))
         except CheckpointDamaged:
             continue
-        archive.restore_checkpoint(hold, replace(row, reason=f"copied from run {parent.uuid}"))
+        reason = f"copied from run {parent.uuid}"
+        archive.restore_checkpoint(hold, replace(row, path=str(path), reason=reason))
         return

@@ -36,7 +36,16 @@ def diagnose(run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list
         said.append(f"its process is gone; nothing is lost: eureka resume {short}")
     done = [step for step in steps if step.get("stage") == "committed"]
     said += [sentence for sentence in (_flat(done), _invalid(done)) if sentence]
-    return said
+    return said + [sentence for step in steps for sentence in _failures(step)]
+
+
+def _failures(step: Mapping[str, Any]) -> list[str]:
+    """What went wrong in a step, as its metrics remember it."""
+    return [
+        f"step {step['step']} failed {times} times: {reason}"
+        + ("; it trained nothing" if times > 1 and reason.startswith("update: ") else "")
+        for reason, times in (step.get("failures") or {}).items()
+    ]
 
 
 def _flat(steps: Sequence[Mapping[str, Any]]) -> str:

@@ -94,7 +94,7 @@ def resume(
 
     What survived and what will be redone is told before anything starts.
     """
-    from eurekaflow.flows.standing import prepare
+    from eurekaflow.flows.standing import possible, prepare
 
     with services(surroundings, listener) as url:
         from eurekaflow.models.archive import Archive
@@ -102,6 +102,7 @@ def resume(
         archive = Archive(url)
         try:
             run = newest_unfinished(archive) if ref == LATEST else archive.run(ref)
+            possible(run, goals)  # before the run is taken from whoever has it
         finally:
             archive.close()
         return work(str(run.uuid), surroundings, url, listener, before=lambda s: prepare(s, goals))
@@ -157,6 +158,7 @@ def work(
 
     session.configure(place(surroundings, url, listener, night))
     s = session.of(run_id)
+    found: RunRow | None = s.run
     state: RunState | None = RunState.PAUSED  # what an interrupt leaves behind
     told = False
     try:
@@ -164,6 +166,7 @@ def work(
         refuse_other_gpu(s.problem, s.run)
         s.notify("run", metrics={"run": run_id, "problem": s.problem.name})
         before(s)
+        found = None  # from here on a failure is the run's
         with machine(s, owner=night.owner if night else f"run {run_id[:8]}"):
             open_policy(s)
             orchestrated(s)
@@ -173,7 +176,7 @@ def work(
         if state is not None:
             state = None
             with contextlib.suppress(Exception):  # the first error is the one to show
-                s.archive.finish(s.hold, RunState.FAILED, str(error))
+                let_go(s, error, found)
         raise
     finally:
         ours = "hold" in vars(s)
@@ -189,6 +192,16 @@ def leave_page(url: str, home: Path, run_id: str) -> None:
 
     with contextlib.suppress(Exception):  # why it broke off is what has to be told
         report.write(report.of_run(url, run_id), home / "reports")
+
+
+def let_go(s: Session, error: Exception, found: RunRow | None) -> None:
+    """Record an error: not on a run that is another's, nor what could not be begun on `found`."""
+    if "hold" not in vars(s):
+        return
+    if found is not None and isinstance(error, UsageError):
+        s.archive.put_back(s.hold, found)
+    else:
+        s.archive.finish(s.hold, RunState.FAILED, str(error))
 
 
 def open_policy(s: Session) -> None:

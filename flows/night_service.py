@@ -112,6 +112,8 @@ class Service:
         for night in archive.nights(row.id, 3):
             if night.state != NightState.RUNNING or holder(self.url, f"night {night.id}"):
                 continue
+            if archive.at_work(night):  # its lock went with a restart of the database
+                continue
             if night.starts > plan_of(row.plan).most_resumes:
                 text = f"crashed {night.starts} times; left alone: eureka doctor, eureka runs"
                 self.give_up(archive, night, text)

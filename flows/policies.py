@@ -119,9 +119,12 @@ def discard(run: str, *, out: Path | None = None, tokens: bool = False) -> Disca
         why = "the policy was discarded"
         gone, dropped = s.archive.discard_weights(hold, why, tokens=tokens)
         freed = 0
-        for folder in (s.folder / "checkpoints", *s.folder.glob("staging-*")):
+        for folder in (*s.folder.glob("checkpoints/*"), *s.folder.glob("staging-*")):
             freed += sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+            s.confirm()
             shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (s.folder / "checkpoints").rmdir()
         return Discarded(
             run=str(s.run.uuid),
             files=[str(f) for f in files],
@@ -231,8 +234,8 @@ def opened(run: str) -> Iterator[Session]:
         try:
             yield s
         finally:
-            if "hold" in vars(s) and found.finished_at is not None:
-                s.archive.finish(s.hold, found.state, found.message)
+            if "hold" in vars(s):
+                s.archive.put_back(s.hold, found)
             session.close(str(found.uuid), found.state)
 
 

@@ -65,7 +65,8 @@ def show(ref: str = "last", /, *, json: Json = False) -> int:
     rendering.print_pairs(pairs.items())
     for sentence in diagnose(run, steps):
         print(rendering.printable(sentence))
-    return _show(list(steps[0]) if steps else (), steps, json=False, empty="no step yet")
+    columns = [name for name in (steps[0] if steps else ()) if name != "failures"]
+    return _show(columns, steps, json=False, empty="no step yet")
 
 
 def _open_group(row: Row) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,12 @@ def machine(s: Session, *, owner: str) -> Iterator[None]:
         return
     gpu = gpu_present(os.environ)
     try:
-        held = take_machine(s.place.database_url, owner=owner, shared=not gpu)
+        held = take_machine(
+            s.place.database_url,
+            owner=owner,
+            shared=not gpu,
+            told=lambda text: s.notify("note", metrics={"text": text}),
+        )
     except RunOwned as error:
         if gpu:
             raise
@@ -74,16 +79,22 @@ def machine(s: Session, *, owner: str) -> Iterator[None]:
         yield
 
 
-def take_machine(url: str, *, owner: str, shared: bool = False) -> contextlib.ExitStack:
+def take_machine(
+    url: str,
+    *,
+    owner: str,
+    shared: bool = False,
+    told: Callable[[str], object] = lambda text: None,
+) -> contextlib.ExitStack:
     """The locks on every device that a run here may use, or none of them.
 
-    Raises RunOwned naming who has one.
+    `told` hears when one that was lost went to another. Raises RunOwned naming who has one.
     """
     from eurekaflow.models.machine_lock import MachineLock
 
     with contextlib.ExitStack() as held:
         for place in devices(os.environ):
-            held.enter_context(MachineLock(url, place, owner=owner, shared=shared))
+            held.enter_context(MachineLock(url, place, owner=owner, shared=shared, told=told))
         return held.pop_all()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from eurekaflow.flows.configure import UNBOUNDED_STEPS
 from eurekaflow.models.errors import UsageError
-from eurekaflow.models.rows import Progress
+from eurekaflow.models.rows import Progress, RunRow
 from eurekaflow.models.settings import RunConfig
 from eurekaflow.tasks.restore import Weights, find, in_words
 from eurekaflow.tasks.session import Session
@@ -43,11 +43,7 @@ def prepare(s: Session, goals: Goals | None) -> None:
 
 def adjust(s: Session, goals: Goals) -> None:
     """Set new bounds, and begin a fresh policy where it is wanted. Raises UsageError."""
-    if goals.model is not None and not goals.fresh_policy:
-        raise UsageError("another model means other weights", "add --fresh-policy")
-    new = bounds(goals.steps, goals.minutes)
-    if new:
-        checked({**s.run.config, **new})
+    if new := possible(s.run, goals):
         s.archive.reconfigure(s.hold, **new)
     if goals.fresh_policy:
         changed = {} if goals.model is None else {"model": goals.model}
@@ -55,6 +51,18 @@ def adjust(s: Session, goals: Goals) -> None:
         text = f"a fresh policy ({goals.model or s.config.model}) is trained from step {first} on"
         s.notify("note", metrics={"text": text})
     s.reload()
+
+
+def possible(run: RunRow, goals: Goals | None) -> dict[str, Any]:
+    """The new bounds of a run. Raises UsageError for goals that cannot be."""
+    if goals is None:
+        return {}
+    if goals.model is not None and not goals.fresh_policy:
+        raise UsageError("another model means other weights", "add --fresh-policy")
+    new = bounds(goals.steps, goals.minutes)
+    if new:
+        checked({**run.config, **new})
+    return new
 
 
 def bounds(steps: int | None, minutes: float | None) -> dict[str, Any]:

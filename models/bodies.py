@@ -76,6 +76,7 @@ def read_texts(connection: Connection, hashes: Iterable[bytes | None]) -> dict[b
 class Bodies(Database):
     """Reading the large contents of attempts."""
 
+    @database.repeated
     def construction(self, attempt_id: int) -> Construction | None:
         """The attempt's construction, float64, 1-D or 2-D; None when it has none."""
         with self._read() as connection:
@@ -94,6 +95,7 @@ class Bodies(Database):
         """The tail of the attempt's standard output; None when it has none."""
         return self._text(attempt_id, "stdout_hash")
 
+    @database.repeated
     def _text(self, attempt_id: int, column: str) -> str | None:
         sql = f"""select b.content from archive.attempts a
             join archive.bodies b on b.hash = a.{column}

@@ -2,7 +2,8 @@
 
 A folder holds the files of one version of the weights. It is written under a staging name, synced,
 and renamed onto its final name; what a row in the archive says about it (names and sha256) is the
-truth that `check` compares with.
+truth that `check` compares with. Both names end in the epoch of the owner that wrote the files, so
+an owner that was frozen and wakes up can neither overwrite nor remove what its successor made.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,24 +52,67 @@ def size(folder: Path, files: Iterable[str]) -> int:
     return sum((folder / name).stat().st_size for name in files)
 
 
-def publish(staged: Path, target: Path, files: Mapping[str, str]) -> int:
+def final_name(staged: str) -> Path:
+    """Where a staging folder goes, below the run's folder: `staging-7-3` to `checkpoints/00008-3`.
+
+    The last number is the epoch; folders of older programs have none.
+    """
+    _, step, *epoch = staged.split("-")
+    return Path("checkpoints") / "-".join([f"{int(step) + 1:05d}", *epoch])
+
+
+def publish(
+    staged: Path, target: Path, files: Mapping[str, str], *, confirm: Callable[[], object]
+) -> int:
     """Move a checked staging folder onto its final name; returns its size in bytes.
 
-    Safe to repeat: when the folder was already moved by an earlier try, only the check is left.
+    Safe to repeat: a target that is there and sound stays, and only the syncing is done again.
+    `confirm` raises when the run is no longer ours; it is called before anything is moved.
     """
-    if staged.exists():
+    if staged.exists() and not sound(target, files):
         check(staged, files)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        reach("publish.before_rename")
-        os.rename(staged, target)
-        reach("publish.after_rename")
-        for folder in target.parents[:3]:  # the run's folders may be as new as the checkpoint
-            sync_folder(folder)
-        reach("publish.after_folder_fsync")
+        _move(staged, target, confirm)
     else:
         check(target, files)
+    for folder in target.parents[:3]:  # the run's folders may be as new as the checkpoint
+        sync_folder(folder)
+    reach("publish.after_folder_fsync")
     return size(target, files)
+
+
+def copy(source: Path, target: Path, files: Iterable[str]) -> None:
+    """Copy the named files into a new folder and sync them; moving it is the caller's."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in files:
+        with (source / name).open("rb") as old, (target / name).open("wb") as new:
+            shutil.copyfileobj(old, new)
+            new.flush()
+            os.fsync(new.fileno())
+    sync_folder(target)
+
+
+def sound(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether `folder` holds every named file with its sha256."""
+    try:
+        check(folder, files)
+    except CheckpointDamaged:
+        return False
+    return True
+
+
+def _move(staged: Path, target: Path, confirm: Callable[[], object]) -> None:
+    confirm()
+    shutil.rmtree(target, ignore_errors=True)  # of the same epoch, and damaged
+    target.parent.mkdir(parents=True, exist_ok=True)
+    confirm()
+    reach("publish.before_rename")
+    try:
+        os.rename(staged, target)
+    except OSError:
+        confirm()  # a successor has moved it
+        raise
+    reach("publish.after_rename")
 
 
 def surplus(

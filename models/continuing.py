@@ -148,6 +148,7 @@ class Continuing(Rebuild):
             dropped = database.run(connection, _DROP_TOKENS, run=hold.run_id) if tokens else 0
         return gone, dropped
 
+    @database.repeated
     def without_tokens(self, run_id: int, steps: Iterable[int]) -> list[int]:
         """Those of the steps whose scored attempts lack tokens: they cannot be replayed."""
         with self._read() as connection:

@@ -88,8 +88,16 @@ def spawn(
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process exists and is not a zombie."""
-    return pid > 0 and process_state(pid) not in {"", "Z", "X"}
+    """Whether the process exists and is not a zombie; one that is hidden from us exists."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return process_state(pid) not in {"Z", "X"}
+    return process_state(pid) not in {"", "Z", "X"}
 
 
 def process_state(pid: int) -> str:

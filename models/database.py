@@ -110,6 +110,15 @@ class Database:
             reach(f"{name}.before_commit")
         reach(f"{name}.after_commit")
 
+    def confirm(self, hold: Fence) -> None:
+        """Raise FencedOut unless the run is still the hold's: asked before files are touched."""
+
+        def ask() -> None:
+            with self._read() as connection:
+                check_fence(connection, hold)
+
+        self._outlast(ask)
+
 
 def repeated(method: Method) -> Method:
     """Decorator: a call is repeated while it is interrupted and the archive has patience.

@@ -79,5 +79,9 @@ class ArchiveInterrupted(ArchiveUnavailable):
     """The transaction was rolled back or its connection lost: the same call may succeed now."""
 
 
+class DeviceUnavailable(PrerequisiteMissing):
+    """The device, its memory or the disk failed under the work, which is no fault of the work."""
+
+
 class CheckpointDamaged(EurekaError, RuntimeError):
     """A checkpoint's files are missing, torn or altered."""

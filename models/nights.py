@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from eurekaflow.models import database
 from eurekaflow.models.errors import UsageError
-from eurekaflow.models.ownership import RUN_LOCKS
+from eurekaflow.models.ownership import RUN_LOCKS, left
 from eurekaflow.models.reads import Reads
 from eurekaflow.models.registry import jsonb
 from eurekaflow.models.states import NightState
@@ -76,6 +76,10 @@ _RESUMED = """
     where r.uuid = :run and (r.lease_expires_at is null or r.lease_expires_at < now()
         or r.state <> 'running')
     returning r.resumes"""
+_LEASES = """
+    select lease_owner, lease_host, lease_pid, lease_expires_at < now() as expired
+    from archive.runs r where lease_owner is not null and (schedule_id = :schedule or exists (
+        select from archive.ledger l where l.run_id = r.id and l.night_id = :night))"""
 _LAST_RUN = """
     select uuid, state, ended_by, config from archive.runs
     where schedule_id = :schedule order by id desc limit 1"""
@@ -144,12 +148,14 @@ class Nights(Reads):
             ) from None
         return self.schedule(name)
 
+    @database.repeated
     def schedules(self) -> list[ScheduleRow]:
         """The schedules in force, by name."""
         with self._read() as connection:
             found = database.rows(connection, f"{_SCHEDULES} order by name")
         return [_schedule(row) for row in found]
 
+    @database.repeated
     def schedule(self, name: str) -> ScheduleRow:
         """The schedule called `name`. Raises UsageError."""
         with self._read() as connection:
@@ -214,6 +220,7 @@ class Nights(Reads):
             values = {"state": str(state), "message": escape(message)}
             database.run(connection, _END, night=night, **values)
 
+    @database.repeated
     def nights(self, schedule: int, limit: int = 20) -> list[NightRow]:
         """The newest nights of a schedule, newest first."""
         sql = """select * from archive.nights where schedule_id = :schedule
@@ -222,6 +229,7 @@ class Nights(Reads):
             found = database.rows(connection, sql, schedule=schedule, limit=limit)
         return [_night(row) for row in found]
 
+    @database.repeated
     def night_of_flow_run(self, flow_run: str) -> NightRow | None:
         """The night that one of Prefect's flow runs began."""
         sql = "select * from archive.nights where flow_run_id = :flow order by id desc"
@@ -237,6 +245,14 @@ class Nights(Reads):
                 if not is_alive(row.pid):
                     database.run(connection, _EXPIRE, run=row.uuid, host=host, pid=row.pid)
 
+    @database.repeated
+    def at_work(self, night: NightRow) -> bool:
+        """Whether a living process has a run of the night's, by the runs' leases."""
+        with self._read() as connection:
+            found = database.rows(connection, _LEASES, schedule=night.schedule_id, night=night.id)
+        return not all(map(left, found))
+
+    @database.repeated
     def crashed_runs(self, schedule: int, *, most: int) -> list[tuple[UUID, bool]]:
         """Runs that nobody finished, oldest first, and whether one more resume is allowed."""
         with self._read() as connection:
@@ -249,6 +265,7 @@ class Nights(Reads):
             row = database.first(connection, _RESUMED, run=run)
         return 0 if row is None else int(row.resumes)
 
+    @database.repeated
     def last_run(self, schedule: int) -> LastRun | None:
         """The newest run that a schedule started."""
         with self._read() as connection:

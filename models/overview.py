@@ -71,6 +71,7 @@ class Totals:
 class Overview(Reads):
     """Summaries of steps and runs."""
 
+    @database.repeated
     def step(self, run_id: int, step: int) -> StepRow | None:
         """One step as it stands, None if it is not planned."""
         with self._read() as connection:
@@ -79,11 +80,13 @@ class Overview(Reads):
             return None
         return StepRow(**{name: getattr(row, name) for name in StepRow.__dataclass_fields__})
 
+    @database.repeated
     def seconds_spent(self, run_id: int) -> float:
         """Run time so far: the seconds of every stage of every step."""
         with self._read() as connection:
             return float(database.one(connection, _SPENT, run=run_id).seconds)
 
+    @database.repeated
     def step_summary(self, run_id: int, step: int) -> StepSummary:
         """A planned step in numbers."""
         key = {"run": run_id, "step": step}
@@ -106,6 +109,7 @@ class Overview(Reads):
             metrics=dict(row.metrics),
         )
 
+    @database.repeated
     def totals(self, run_id: int) -> Totals:
         """A run in numbers."""
         with self._read() as connection:
@@ -113,6 +117,7 @@ class Overview(Reads):
             spent = database.one(connection, _SPENT, run=run_id).seconds
         return Totals(**row._asdict(), seconds=float(spent))
 
+    @database.repeated
     def parent_value(self, attempt_id: int) -> float | None:
         """The value of an attempt's parent, None for seeds."""
         with self._read() as connection:

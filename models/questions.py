@@ -84,7 +84,7 @@ RUN_STEPS = """
         g.beta, g.kl, (
             select sum(s.value::float8) from jsonb_each_text(p.seconds) s
             where s.value ~ '^[0-9.eE+-]+$'
-        ) as seconds
+        ) as seconds, p.metrics->'failures' as failures
     from run_progress p left join lateral (
         select avg(beta) as beta, avg(kl) as kl from groups
         where groups.run_id = p.run_id and groups.step = p.step and trained

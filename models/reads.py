@@ -51,6 +51,7 @@ _ATTEMPTS = """
 class Reads(Registry, Bodies):
     """Questions about runs; none of them writes."""
 
+    @database.repeated
     def progress(self, run_id: int) -> Progress:
         """Where the run stands: its unfinished step, or the next one when all are committed."""
         with self._read() as connection:
@@ -70,6 +71,7 @@ class Reads(Registry, Bodies):
                 unverified=len(database.rows(connection, _UNVERIFIED, **key)),
             )
 
+    @database.repeated
     def groups(self, run_id: int, step: int) -> list[GroupRow]:
         """The planned groups of a step, in order, with their prompts."""
         with self._read() as connection:
@@ -77,11 +79,13 @@ class Reads(Registry, Bodies):
             prompts = read_texts(connection, (row.prompt_hash for row in found))
         return [_group_row(row, prompts) for row in found]
 
+    @database.repeated
     def missing(self, run_id: int, step: int) -> dict[int, tuple[int, ...]]:
         """Slots without a response, by group; groups that lack none are absent."""
         with self._read() as connection:
             return _missing(connection, run=run_id, step=step)
 
+    @database.repeated
     def unverified(self, run_id: int, step: int) -> list[Pending]:
         """Responses without a verdict, in sequence order."""
         with self._read() as connection:
@@ -100,12 +104,14 @@ class Reads(Registry, Bodies):
             for row in found
         ]
 
+    @database.repeated
     def attempts(self, run_id: int, step: int) -> list[AttemptRow]:
         """All attempts of a step in sequence order; step -1 gives the seeds and their draws."""
         with self._read() as connection:
             found = database.rows(connection, _ATTEMPTS, run=run_id, step=step)
         return [_attempt_row(row) for row in found]
 
+    @database.repeated
     def attempt(self, attempt_id: int) -> AttemptRow:
         """One attempt. Raises UsageError when there is none."""
         sql = "select * from archive.attempts where id = :id"
@@ -115,18 +121,21 @@ class Reads(Registry, Bodies):
             raise UsageError(f"no attempt {attempt_id}", "eureka tree RUN lists them")
         return _attempt_row(row)
 
+    @database.repeated
     def best(self, run_id: int) -> AttemptRow | None:
         """The valid attempt of the highest value, the earliest among equals."""
         with self._read() as connection:
             row = database.first(connection, _BEST, run=run_id)
         return None if row is None else _attempt_row(row)
 
+    @database.repeated
     def best_attempts(self, run_id: int, count: int) -> list[AttemptRow]:
         """Up to `count` valid attempts that differ, best first."""
         with self._read() as connection:
             found = database.rows(connection, _BEST_DISTINCT, run=run_id, count=count)
         return [_attempt_row(row) for row in found]
 
+    @database.repeated
     def step_rows(self, run_id: int) -> list[StepRow]:
         """All steps of a run in order."""
         fields = StepRow.__dataclass_fields__

@@ -79,6 +79,7 @@ class _Replay:
 class Rebuild(Updates):
     """Replaying a run's tree from its attempts."""
 
+    @database.repeated
     def check_rebuild(self, run_id: int) -> list[Difference]:
         """Where the stored counters differ from a replay; empty for a sound archive."""
         with self._read() as connection:

@@ -92,6 +92,7 @@ class Registry(Database):
             )
             return _run_row(database.one(connection, f"{_RUNS} where r.id = :id", id=added.id))
 
+    @database.repeated
     def run(self, ref: str | int | UUID) -> RunRow:
         """The run called by uuid, unique uuid prefix, number or `last`. Raises RunNotFound."""
         wanted = str(ref).strip().lower()
@@ -108,12 +109,14 @@ class Registry(Database):
             raise self._not_found(wanted, found)
         return _run_row((exact or found)[0])
 
+    @database.repeated
     def runs(self, limit: int = 20) -> list[RunRow]:
         """The newest runs, newest first."""
         with self._read() as connection:
             sql = f"{_RUNS} order by r.id desc limit :limit"
             return [_run_row(row) for row in database.rows(connection, sql, limit=limit)]
 
+    @database.repeated
     def unfinished(self) -> list[RunRow]:
         """Runs that have not finished, newest first; owned ones too."""
         with self._read() as connection:
@@ -145,6 +148,20 @@ class Registry(Database):
                 "state": str(RunState(state)),
                 "message": escape(mask(message)),
                 "rule": rule,
+            }
+            database.run(connection, sql, run=hold.run_id, **values)
+
+    @database.repeated
+    def put_back(self, hold: Hold, before: RunRow) -> None:
+        """Give a run the state that it was taken out of: nothing was done to it."""
+        sql = """update archive.runs set state = :state, message = :message, ended_by = :rule,
+            finished_at = :finished where id = :run"""
+        with self._write(hold, "put_back") as connection:
+            values = {
+                "state": before.state,
+                "message": before.message,
+                "rule": before.ended_by,
+                "finished": before.finished_at,
             }
             database.run(connection, sql, run=hold.run_id, **values)
 

@@ -33,6 +33,7 @@ class RunRow:
     flow_run_id: str | None
     state: str
     message: str
+    ended_by: str | None  # the rule that ended it before its steps were used up
     epoch: int
     version: int  # committed policy version
     owner: str | None  # of a lease that has not expired

@@ -127,6 +127,7 @@ class Spending(Reads):
         """What a night has spent on all its runs, restarts included."""
         return self._spent(_OF_NIGHT, night=night)
 
+    @database.repeated
     def _spent(self, sql: str, **values: int) -> Spent:
         with self._read() as connection:
             return Spent(**database.one(connection, sql, **values)._asdict())

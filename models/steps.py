@@ -21,7 +21,7 @@ from eurekaflow.models.states import OUTCOMES, STAGE_OF, STAGES
 from eurekaflow.models.text import escape
 
 _STORED = """
-    select a.attempt_index, a.id, a.response_hash, t.ids, t.logprobs, t.mask
+    select a.attempt_index, a.id, a.response_hash, t.ids, t.logprobs, t.mask, a.state
     from archive.attempts a left join archive.tokens t on t.attempt_id = a.id
     where a.run_id = %s and a.step = %s and a.group_index = %s and a.attempt_index = any(%s)"""
 _TOKENS = """
@@ -30,7 +30,7 @@ _TOKENS = """
 _SAMPLED = """
     update archive.attempts set state = 'sampled', response_hash = :response, finish = :finish,
         forced = :forced, response_tokens = :length, sampled_at = now()
-    where id = :id"""
+    where id = :id and state = 'planned'"""
 _OPEN = """
     select id from archive.attempts
     where run_id = :run and step = :step and id = any(:ids) and state = 'sampled'"""
@@ -67,6 +67,7 @@ class Steps(Planning):
     ) -> StoreCount:
         """Store sampled responses with their tokens; stored rows are kept and compared.
 
+        An attempt that was given up meanwhile stays so, without a response.
         Raises UsageError for a slot that was never planned.
         """
         with self._write(hold, "store_responses") as connection:
@@ -75,7 +76,7 @@ class Steps(Planning):
             stored = {row[0]: row[1:] for row in database.binary_rows(connection, _STORED, key)}
             if unknown := sorted(set(slots) - stored.keys()):
                 raise UsageError(f"step {step} group {group_index} has no slots {unknown}")
-            new = [r for r in responses if stored[r.attempt_index][2] is None]
+            new = [r for r in responses if stored[r.attempt_index][-1] == "planned"]
             _insert_responses(connection, [(stored[r.attempt_index][0], r) for r in new])
         replayed = [r for r in responses if stored[r.attempt_index][2] is not None]
         same = sum(_same(response, stored[response.attempt_index]) for response in replayed)

@@ -90,6 +90,7 @@ _STEP_SUMMARY = """
 class Tree(Steps):
     """The archive as a search tree."""
 
+    @database.repeated
     def nodes(self, run_id: int) -> NodeTable:
         """The eligible nodes in archive order, counted in the run's visit unit."""
         with self._read() as connection:

@@ -66,6 +66,7 @@ _CLAIM = """
 class Updates(Tree):
     """The second half of a step."""
 
+    @database.repeated
     def training_batch(self, run_id: int, step: int) -> list[GroupBatch]:
         """Groups in order, each with its scored attempts, their tokens and rewards."""
         with self._read() as connection:
@@ -125,6 +126,7 @@ class Updates(Tree):
             database.run(connection, _VERSION, run=hold.run_id, version=version)
             database.run(connection, _COMMIT, **key)
 
+    @database.repeated
     def checkpoints(self, run_id: int) -> list[CheckpointRow]:
         """All checkpoints of a run, pruned ones too, oldest first."""
         sql = "select * from archive.checkpoints where run_id = :run order by step"

@@ -1,17 +1,15 @@
 """Checkpoint a step: publish the staged weights, then commit the step, then prune old weights.
 
 Files first (re-hash, rename, fsync of the folder), row last: weights exist only if a checkpoint
-row names them. A crash between the two leaves a folder nobody names, which the next try replaces.
+row names them. A crash between the two leaves a folder nobody names, which the next try finds.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from eurekaflow.models.checkpoints import publish
+from eurekaflow.models.checkpoints import final_name, publish
 from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.rows import CheckpointRow
 from eurekaflow.models.states import Stage
@@ -41,10 +39,10 @@ def checkpoint(run_id: str, step: int) -> None:
 
 def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
     """The staged folder under its final name, as the row that will name it."""
-    path = Path("checkpoints") / f"{step + 1:05d}"
+    path = final_name(staging["folder"])
     files, sha256, reason = dict(staging["files"]), staging["sha256"], ""
     try:
-        size = publish(s.folder / staging["folder"], s.folder / path, files)
+        size = publish(s.folder / staging["folder"], s.folder / path, files, confirm=s.confirm)
     except CheckpointDamaged as damage:
         tell(s, step, f"the staged weights are damaged: {damage.message}; the update is repeated")
         make_resident(s, step)
@@ -52,8 +50,8 @@ def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
         if report.sha256 != sha256:
             tell(s, step, "the repeated update is equivalent to the first, not identical")
         files, sha256, reason = dict(report.files), report.sha256, "its update was repeated"
-        shutil.rmtree(s.folder / staging["folder"], ignore_errors=True)
-        size = publish(s.replay_folder(step), s.folder / path, files)
+        path = final_name(s.replay_folder(step).name)
+        size = publish(s.replay_folder(step), s.folder / path, files, confirm=s.confirm)
     return CheckpointRow(
         step=step,
         version=step + 1 - s.run.policy_from,

@@ -1,13 +1,15 @@
 """Pruning: checkpoints that the settings do not keep lose their files; rows stay and say why.
 
 Called after a step's commit and again when a run is resumed: a crash between the two leaves
-checkpoints that should be gone, or files of checkpoints that are marked as gone.
+checkpoints that should be gone, files of checkpoints that are marked as gone, and folders that an
+older owner was still writing.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from eurekaflow.models.checkpoints import surplus
 from eurekaflow.models.faultpoints import reach
@@ -17,20 +19,39 @@ from eurekaflow.tasks.session import Session
 
 
 def prune(s: Session) -> None:
-    """Mark first, remove then; a file system that refuses is no reason to end a run.
-
-    A folder that no row names yet stays: it is the next step's, published and not committed.
-    """
+    """Mark first, remove then; a file system that refuses is no reason to end a run."""
     rows = s.archive.checkpoints(s.run.id)
     reasons = superfluous(s, rows)
     if reasons:
         s.archive.mark_pruned(s.hold, reasons)
-    gone = [r for r in rows if r.state == CheckpointState.PRUNED or r.step in reasons]
-    for folder in (*(s.folder / row.path for row in gone), *s.folder.glob("replay-*")):
-        if folder.exists():
-            reach("prune.before_removal")
-            shutil.rmtree(folder, ignore_errors=True)
-            reach("prune.after_removal")
+    kept = {r.path for r in rows if r.state == CheckpointState.KEPT and r.step not in reasons}
+    for folder in list(leftovers(s, kept)):
+        s.confirm()
+        reach("prune.before_removal")
+        shutil.rmtree(folder, ignore_errors=True)
+        reach("prune.after_removal")
+
+
+def leftovers(s: Session, kept: set[str]) -> Iterator[Path]:
+    """Folders that nothing needs: of committed steps what no kept row names, and old staging.
+
+    What the open step has staged or published stays, though no row of a checkpoint names it yet.
+    """
+    step = s.archive.progress(s.run.id).step
+    row = s.archive.step(s.run.id, step)
+    staged = (row.staging or {}).get("folder") if row is not None else None
+    for folder in sorted(s.folder.glob("checkpoints/*")):
+        if 1 <= version_of(folder) <= step and str(folder.relative_to(s.folder)) not in kept:
+            yield folder
+    for folder in sorted((*s.folder.glob("staging-*"), *s.folder.glob("replay-*"))):
+        if folder.name != staged:
+            yield folder
+
+
+def version_of(folder: Path) -> int:
+    """The number in a checkpoint's name, one more than its step; 0 for another folder."""
+    digits = folder.name.split("-")[0]
+    return int(digits) if digits.isdigit() else 0
 
 
 def superfluous(s: Session, rows: Sequence[CheckpointRow]) -> dict[int, str]:

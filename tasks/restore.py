@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 
-from eurekaflow.models.checkpoints import check, publish
+from eurekaflow.models.checkpoints import check, final_name, publish
 from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.policy import UpdateReport, Version
 from eurekaflow.models.rows import CheckpointRow
@@ -104,11 +104,15 @@ def republish(s: Session, weights: Weights, report: UpdateReport) -> CheckpointR
     """Put the last replayed files in place of the lost ones and say so in the row."""
     *between, last = weights.replayed
     for row in between:
+        s.confirm()
         shutil.rmtree(s.replay_folder(row.step), ignore_errors=True)
-    size = publish(s.replay_folder(last.step), s.folder / last.path, report.files)
+    made_in = s.replay_folder(last.step)
+    path = final_name(made_in.name)
+    size = publish(made_in, s.folder / path, report.files, confirm=s.confirm)
     source = "version 0" if weights.base is None else f"step {weights.base.step}"
     made = replace(
         last,
+        path=str(path),
         sha256=report.sha256,
         files=dict(report.files),
         size_bytes=size,

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from eurekaflow.models.errors import ArchiveUnavailable
+from eurekaflow.models.device_faults import device_fault
+from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable
+from eurekaflow.tasks import session
 from eurekaflow.verifiers.judge import JudgeUnavailable
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-INFRASTRUCTURE = (ArchiveUnavailable, SandboxUnavailable, JudgeUnavailable)
+INFRASTRUCTURE = (
+    ArchiveUnavailable,
+    SandboxUnavailable,
+    JudgeUnavailable,
+    DeviceUnavailable,
+)
 RETRY_DELAYS_S = [1.0, 5.0, 20.0]
 
 
@@ -31,8 +40,11 @@ def transient(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Decorator: a stage as a task that keeps nothing in Prefect but its name and times."""
-    return task(
+    """Decorator: a stage as a task that keeps nothing in Prefect but its name and times.
+
+    Faults of the device, its memory or the disk are raised as DeviceUnavailable.
+    """
+    made = task(
         name=name,
         task_run_name=f"{name} {{step}}",
         retries=len(RETRY_DELAYS_S),
@@ -41,3 +53,22 @@ def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
         persist_result=False,
         cache_policy=NO_CACHE,
     )
+    return lambda function: made(told(function))
+
+
+def told(function: Callable[P, R]) -> Callable[P, R]:
+    """The stage with the machine's faults by their name; its policy is opened anew after one."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            fault = device_fault(error)
+            if fault is None:
+                raise
+            with contextlib.suppress(Exception):  # a broken device may not even close
+                session.of(str(args[0])).drop("policy")
+            raise fault from error
+
+    return call

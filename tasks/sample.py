@@ -13,6 +13,7 @@ from eurekaflow.models.rows import GroupRow
 from eurekaflow.models.states import AttemptState
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import Meter, metered
+from eurekaflow.tasks.outbox import Outbox
 from eurekaflow.tasks.overlap import judging
 from eurekaflow.tasks.poison import Culprit, give_up, tried
 from eurekaflow.tasks.restore import make_resident
@@ -44,19 +45,25 @@ def sample(run_id: str, step: int) -> int:
 def fill(s: Session, step: int, missing: Missing, meter: Meter) -> int:
     """Sample and store, a few rows per transaction, in the order they finish."""
     make_resident(s, step)
+    _ = s.hold  # opened by this thread
     total, stored, poisoned = sum(map(len, missing.values())), 0, list[tuple[Wave, str]]()
 
     def store(work: Sequence[Wave]) -> None:
-        nonlocal stored
         length = {wave.group_index: len(wave.prompt_ids) for wave in work}
-        every = STORE_EVERY if s.policy.replay == "exact" else STORE_TOGETHER
-        for group_index, rows in by_group(s.policy.sample_together(work), work, every):
+
+        def write(group_index: int, rows: list[Response]) -> None:
+            nonlocal stored
             count = s.archive.store_responses(s.hold, step, group_index, rows)
             meter.tokens(
                 read=len(rows) * length[group_index], sampled=sum(len(r.token_ids) for r in rows)
             )
             stored += count.inserted
             report(s, step, stored, total, count.different)
+
+        every = STORE_EVERY if s.policy.replay == "exact" else STORE_TOGETHER
+        with Outbox(write, every=every) as outbox:
+            for wave, response in s.policy.sample_together(work):
+                outbox.add(work[wave].group_index, response)
 
     for wave in in_turn(s, step, missing, store):
         reach("sample.before_wave")
@@ -142,19 +149,6 @@ def waves(s: Session, step: int, group: GroupRow, missing: Sequence[int]) -> Ite
 def prompt_of(group: GroupRow) -> Prompt:
     """A planned group's prompt as it was rendered."""
     return Prompt(text=group.prompt, opening=group.opening)
-
-
-def by_group(
-    responses: Iterator[tuple[int, Response]], waves: Sequence[Wave], every: int
-) -> Iterator[tuple[int, list[Response]]]:
-    """(group, up to `every` of its responses), in the order they finish."""
-    rows: dict[int, list[Response]] = {}
-    for wave, response in responses:
-        group = waves[wave].group_index
-        rows.setdefault(group, []).append(response)
-        if len(rows[group]) == every:
-            yield group, rows.pop(group)
-    yield from rows.items()
 
 
 def report(s: Session, step: int, stored: int, total: int, different: int) -> None:

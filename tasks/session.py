@@ -142,12 +142,16 @@ class Session:
         )
 
     def staging_folder(self, step: int) -> Path:
-        """Where the update of a step stages its files."""
-        return self.folder / f"staging-{step}"
+        """Where the update of a step stages its files: of this owner alone, by the epoch."""
+        return self.folder / f"staging-{step}-{self.hold.epoch}"
 
     def replay_folder(self, step: int) -> Path:
         """Where a repeated update of a step stages its files."""
-        return self.folder / f"replay-{step}"
+        return self.folder / f"replay-{step}-{self.hold.epoch}"
+
+    def confirm(self) -> None:
+        """Raise FencedOut unless the run is still ours: asked before files are touched."""
+        self.archive.confirm(self.hold)
 
     def config_of(self, step: int) -> RunConfig:
         """The settings a step was worked on with: a fork's copied steps keep their own."""

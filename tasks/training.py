@@ -7,7 +7,7 @@ after a crash and the replay of a lost checkpoint are the same call.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +52,21 @@ def learn(s: Session, step: int, folder: Path) -> Lesson:
     sampled_by_it = step >= s.run.policy_from
     if config.advantage == "none" or not sampled_by_it or not any(g.attempts for g in batch):
         return Lesson(stats=stats)
-    shutil.rmtree(folder, ignore_errors=True)
+    s.confirm()
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier try by this owner
     folder.mkdir(parents=True)
     reach("update.empty_staging")
     groups = lessons(batch, signals)
     tokens = sum(len(g.prompt_ids) + len(r.token_ids) for g in groups for r in g.responses)
     report = s.policy.update(groups, update_settings(config), folder)
     return Lesson(stats=stats, report=report, tokens=tokens)
+
+
+def untrained(s: Session, step: int) -> Lesson:
+    """The statistics of a step that is left untrained."""
+    config = s.config_of(step)
+    found = [signal(group, config).stats for group in s.archive.training_batch(s.run.id, step)]
+    return Lesson(stats=[replace(stats, trained=False) for stats in found])
 
 
 def signal(group: GroupBatch, config: RunConfig) -> Signal:

@@ -6,10 +6,14 @@ from the committed version t and writes a fresh staging folder.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from eurekaflow.models.device_faults import device_fault
+from eurekaflow.models.errors import EurekaError, FencedOut
 from eurekaflow.models.policy import UpdateReport
 from eurekaflow.models.rows import GroupStats
 from eurekaflow.models.states import Stage
@@ -18,7 +22,7 @@ from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
-from eurekaflow.tasks.training import learn
+from eurekaflow.tasks.training import Lesson, learn, untrained
 
 LARGE_ADVANTAGE = 100.0
 LARGE_GAP = 1e-2  # half the mean square of trainer - sampler log-probs; bfloat16 gives 4e-4
@@ -34,8 +38,7 @@ def update(run_id: str, step: int) -> None:
     started = time.monotonic()
     folder = s.staging_folder(step)
     with metered(s, step, "update") as meter:
-        make_resident(s, step)
-        lesson = learn(s, step, folder)
+        lesson = learned(s, step, folder)
         base = lesson.tokens if s.config.kl else 0
         meter.tokens(read=base, trained=lesson.tokens)
     warn_extremes(s, step, lesson.stats)
@@ -48,6 +51,32 @@ def update(run_id: str, step: int) -> None:
         seconds=time.monotonic() - started,
         staging=None if lesson.report is None else staged(folder.name, lesson.report),
     )
+
+
+def learned(s: Session, step: int, folder: Path) -> Lesson:
+    """What the step teaches; nothing, when its update fails twice for the same reason.
+
+    Then the culprit is the step: it is left untrained, the weights stay, and its metrics say why.
+    """
+    for tries_left in (2, 1, 0):
+        make_resident(s, step)
+        try:
+            lesson = learn(s, step, folder)
+            s.confirm()
+            return lesson
+        except FencedOut:
+            shutil.rmtree(folder, ignore_errors=True)  # named by no row, and of our epoch
+            raise
+        except Exception as error:
+            if isinstance(error, EurekaError) or device_fault(error) or not tries_left:
+                raise
+            reason = f"update: {type(error).__name__}: {error}"
+        s.drop("policy")  # half an update may be in it
+        if s.archive.note_failure(s.hold, step, reason) >= 2:
+            text = f"the update of step {step} failed twice ({reason}); the step trains nothing"
+            s.notify("note", step=step, metrics={"text": text})
+            break
+    return untrained(s, step)
 
 
 def staged(folder: str, report: UpdateReport) -> dict[str, Any]:

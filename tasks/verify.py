@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -34,6 +35,7 @@ from eurekaflow.verifiers.sandbox import (
 )
 
 STORE_EVERY = 16  # verdicts per transaction
+WAIT_S = 1.0  # for which a verdict may wait for others
 STDOUT_TAIL = 4000  # characters kept with the attempt
 UNAVAILABLE = (SandboxUnavailable, JudgeUnavailable)
 Judged = VerdictRow | tuple[int, str]  # an attempt given up: its id and the reason
@@ -84,7 +86,7 @@ def scored(s: Session, step: int) -> bool:
 def batches(
     s: Session, step: int, pending: list[Pending], *, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[list[Judged]]:
-    """Verdicts in the order they arrive, a few per transaction.
+    """Verdicts in the order they arrive, a few per transaction; none waits long for others.
 
     Only so many are under way that a slow database slows the judging, not fills the memory. Once
     `stopped`, what is under way is finished and nothing else begun.
@@ -95,6 +97,8 @@ def batches(
     with ThreadPoolExecutor(s.config.workers, thread_name_prefix="verify") as pool:
         running: set[Future[Judged]] = set()
         rows: list[Judged] = []
+        broken: list[Future[Judged]] = []
+        sent = time.monotonic()
         try:
             while True:
                 if stopped():
@@ -103,16 +107,29 @@ def batches(
                     running.add(pool.submit(judged, s, step, p, given[p.shown_id]))
                 if not running:
                     break
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                rows.extend(f.result() for f in done)
-                if len(rows) >= STORE_EVERY:
+                done, running = wait(running, WAIT_S, return_when=FIRST_COMPLETED)
+                rows += [f.result() for f in done if f.exception() is None]
+                if broken := [f for f in done if f.exception() is not None]:
+                    rows += rescued(running)
+                    break
+                if len(rows) >= STORE_EVERY or (rows and time.monotonic() - sent >= WAIT_S):
                     yield rows
-                    rows = []
+                    rows, sent = [], time.monotonic()
             if rows:
                 yield rows
+            for future in broken:
+                future.result()  # raises, what was finished being stored
         finally:
             for future in running:
                 future.cancel()
+
+
+def rescued(running: set[Future[Judged]]) -> list[Judged]:
+    """What the work under way still gives; what has not begun is left for later."""
+    for future in running:
+        future.cancel()
+    done, _ = wait(running)
+    return [f.result() for f in done if not f.cancelled() and f.exception() is None]
 
 
 def judged(s: Session, step: int, pending: Pending, parent: Construction | None) -> Judged:

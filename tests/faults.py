@@ -79,6 +79,35 @@ def killed_at_random(world: World, times: int, *, seed: int = 1, bundled: bool =
         case.ends_as_its_twin(fault)
 
 
+def killed_while_replaying(world: World) -> None:
+    """SIGKILL around the row that names replayed weights, its checkpoint torn before each life."""
+    fault = "SIGKILL while damaged weights are replayed"
+    case = world.case()
+    _, code = case.live(point="plan.after_commit", hit=2)
+    assert code == KILLED
+    for when in ("before", "after"):
+        case.tear_weights()
+        killed_at(case, fault, f"restore_checkpoint.{when}_commit")
+    case.ends_as_its_twin(fault)
+
+
+def killed_while_giving_up(world: World) -> None:
+    """SIGKILL around the transaction that gives up a prompt which cannot be sampled."""
+    fault = "SIGKILL while poisoned work is given up"
+    case = world.case(poisoned=True)
+    for when in ("before", "after"):
+        killed_at(case, fault, f"abandon.{when}_commit")
+    case.ends_as_its_twin(fault)
+
+
+def killed_at(case: Case, fault: str, point: str) -> None:
+    """A life that ends at a point, which it must reach."""
+    _, code = case.live(point=point)
+    assert code == KILLED, f"{point} was not reached: {code}"
+    case.world.tally.of(fault).tried += 1
+    case.check(fault, at=point)
+
+
 def frozen_past_its_lease(world: World, points: Sequence[str]) -> None:
     """SIGSTOP, another runner takes over and works, SIGCONT: the old one writes nothing more."""
     fault = "owner frozen past its lease, then woken"

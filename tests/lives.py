@@ -34,6 +34,7 @@ class Life:
     action: str = "SIGKILL"  # the signal it sends itself
     command: tuple[str, ...] = ()  # of `eureka`, instead of the stages alone
     bundled: bool = False  # the real policy instead of the scripted one
+    poisoned: bool = False  # a scripted one that cannot sample the first prompt of a run
     lease_s: float = 60.0
     patience_s: float = 30.0
     clock_jump_s: float = 0.0  # the wall clock of the process is wrong by it, now and again
@@ -160,7 +161,7 @@ def lived(life: Life) -> int:
     from eurekaflow.models import postgres
     from eurekaflow.models.states import RunState
     from eurekaflow.tasks import sample, session, verify
-    from tests.scripted_run import place, work
+    from tests.scripted_run import ANSWERS, Poisoned, place, work
 
     sample.STORE_EVERY, verify.STORE_EVERY = 1, 3  # more transactions to die between
 
@@ -168,6 +169,8 @@ def lived(life: Life) -> int:
                    patience_s=life.patience_s)  # fmt: skip
     if life.embedded:
         here = replace(here, revive=partial(postgres.ensure, here.home))
+    if life.poisoned:
+        here = replace(here, make_policy=lambda config, _: Poisoned(ANSWERS, seed=config.seed))
     session.configure(replace(here, make_policy=None) if life.bundled else here)
     s = session.of(life.run)
     try:

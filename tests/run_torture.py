@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from eurekaflow.flows.configure import surroundings
 from eurekaflow.models import postgres, schema
 from eurekaflow.models.faultpoints import POINTS
 from eurekaflow.models.weights import resolve_model
-from tests import faults
+from tests import faults, torture_servers
 from tests.torture import World
 
 
@@ -44,19 +45,36 @@ def torture(home: Path, instants: int, bundled: int, seed: int) -> None:
     world = World(cluster.url, home)
     try:
         faults.killed_at_points(world, POINTS)
+        faults.killed_while_replaying(world)
+        faults.killed_while_giving_up(world)
         faults.killed_at_random(world, instants, seed=seed)
         faults.two_at_once(world, 10)
-        faults.frozen_past_its_lease(world, [p for p in POINTS if p.startswith(("store", "pub"))])
+        freezes = ("store", "publish", "update", "prune")
+        faults.frozen_past_its_lease(world, [p for p in POINTS if p.startswith(freezes)])
         faults.wrong_clock(world)
         faults.servers_clock_jumped(world)
         faults.sessions_ended(world, 10)
         if os.geteuid() == 0:
             faults.full_disk(world)
+        faults.postgres_killed(world, lambda: torture_servers.kill_postgres(home))
+        through_the_command(world, home)
         if bundled:
             with_the_real_policy(world, bundled, seed)
     finally:
         print(world.tally.table())
         world.close()
+
+
+def through_the_command(world: World, home: Path) -> None:
+    """Signals to `eureka`, and its Prefect server killed."""
+    with torture_servers.command_line_world(home, world) as made:
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            faults.stopped_politely(made, number, code, times=2)
+        faults.prefect_killed(
+            made,
+            lambda: torture_servers.kill_prefect(home),
+            lambda: torture_servers.revive_prefect(home),
+        )
 
 
 def with_the_real_policy(world: World, times: int, seed: int) -> None:

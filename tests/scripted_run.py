@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from eurekaflow.flows.discover import remaining
 from eurekaflow.models.archive import Archive, RunRow
+from eurekaflow.models.policy import Response, Wave
 from eurekaflow.models.scripted import ScriptedPolicy
 from eurekaflow.models.settings import RunConfig, preset_values
 from eurekaflow.tasks import session
@@ -55,6 +57,15 @@ SIZES = {
     "window": 4096,
     "keep_checkpoints": 2,
 }
+
+
+class Poisoned(ScriptedPolicy):
+    """Cannot sample the prompt of the first group of a run; anything shorter it can."""
+
+    def sample(self, wave: Wave) -> Iterator[Response]:
+        if (wave.step, wave.group_index) == (0, 0) and len(wave.prompt_ids) > 8:
+            raise ValueError("no such prompt")
+        return super().sample(wave)
 
 
 def add_run(url: str, **settings: object) -> RunRow:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
+from eurekaflow.models import faultpoints
 from eurekaflow.models.archive import Archive, CheckpointRow, Hold
 from eurekaflow.models.errors import FencedOut, RunOwned
 from tests.archives import new_run, planned, response, seeds, settle, verdict
@@ -33,6 +34,10 @@ STORED = """
         a.outcome, a.value, a.reward, a.message, a.program_hash, a.verified_at
     from archive.attempts a left join archive.tokens t on t.attempt_id = a.id
     where a.run_id = %s"""
+
+
+class Killed(BaseException):
+    """The process ends here."""
 
 
 @dataclass
@@ -80,9 +85,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     def insert(self, slots: list[int]) -> None:
         for group in range(2):
             wanted = sorted({s % SIZE for s in slots if s // SIZE == group})
-            lost = {row.attempt_index for row in self.attempts()
-                    if row.group_index == group and row.state == "lost"}  # fmt: skip
-            answers = [response(s) for s in wanted if s not in lost]
+            answers = [response(s) for s in wanted]
             count = self.archive.store_responses(self.hold, self.expected.step, group, answers)
             assert count.different == 0
 
@@ -142,6 +145,21 @@ class ArchiveMachine(RuleBasedStateMachine):
             except RunOwned:  # the server has not yet seen that the socket is gone
                 time.sleep(0.01)
         raise AssertionError("a dead owner was not taken over")
+
+    @precondition(lambda self: self.stage() == "planned")
+    @rule(slots=SOME, when=st.sampled_from(["before", "after"]))
+    def crash_inside_a_transaction(self, slots: list[int], when: str) -> None:
+        def die(point: str) -> None:
+            if point == f"store_responses.{when}_commit":
+                raise Killed
+
+        faultpoints.arm(die)
+        try:
+            with pytest.raises(Killed):
+                self.insert(slots or [0])
+        finally:
+            faultpoints.arm(None)
+        self.crash()
 
     @rule()
     def resume_while_owned(self) -> None:

@@ -71,7 +71,7 @@ def test_only_the_newest_checkpoints_stay_on_disk_and_the_rows_say_so(
     run = discover(archive, tmp_path)
     folders = sorted(p.name for p in (tmp_path / "runs" / str(run.uuid) / "checkpoints").iterdir())
     states = [(row.version, row.state) for row in archive.checkpoints(run.id)]
-    assert folders == ["00002", "00003"]
+    assert folders == ["00002-1", "00003-1"]
     assert states == [(1, "pruned"), (2, "kept"), (3, "kept")]
 
 

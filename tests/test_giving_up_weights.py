@@ -7,6 +7,7 @@ import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -218,3 +219,22 @@ def test_a_file_that_is_no_backup_is_refused_and_changes_nothing(
     assert cli.main(["db", "restore", str(file), "--replace"]) == 2
     schema.check(scripted.archive.url)
     assert len(scripted.archive.runs()) == 1
+
+
+def test_a_backup_passes_over_what_a_living_run_prunes_meanwhile(
+    scripted: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scripted.add()
+    scripted.learn(run, 0, 1)
+    real = tarfile.TarFile.add
+
+    def pruned_first(tar: tarfile.TarFile, name: Any, *given: Any, **values: Any) -> None:
+        if "00001" in str(name):
+            Path(name).unlink()
+        real(tar, name, *given, **values)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", pruned_first)
+    assert cli.main(["db", "backup", str(tmp_path / "all")]) == 0
+    with tarfile.open(tmp_path / "all") as tar:
+        folders = {Path(name).parent.name[:5] for name in tar.getnames() if "/" in name}
+    assert folders == {"00002"}

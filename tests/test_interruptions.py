@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Iterator
@@ -181,3 +182,37 @@ def test_512_verdicts_at_once_use_the_same_few_connections_and_are_stored_once(
     assert sum(stored) == 512
     assert patient.unverified(owned.run_id, 0) == []
     assert max(most) <= 6  # four in the pool, one for the lock, one of the fixture's
+
+
+# What writes without a hold, once: repeated, it might be done twice.
+WRITES = {"add_problem", "add_run", "fork", "add_claim", "add_schedule", "change_schedule",
+          "remove_schedule", "begin_night", "add_missed", "end_night", "count_resume",
+          "assign_run", "rebuild", "confirm", "_read"}  # fmt: skip
+
+
+def test_a_read_that_loses_its_connection_is_made_again_by_the_same_call(
+    patient: Archive, owned: Hold, admin: psycopg.Connection
+) -> None:
+    planned_step(patient, owned)
+    done: list[bool] = []
+
+    def lose(*_: object) -> None:
+        if not done:
+            done.append(True)
+            admin.execute(OTHERS.format("pg_terminate_backend(pid, 2000)"))
+
+    event.listen(patient._engine, "before_cursor_execute", lose)
+    assert patient.progress(owned.run_id).stage == "planned"
+    assert done
+
+
+def test_every_read_of_the_archive_is_made_again() -> None:
+    once = {
+        name
+        for kind in Archive.__mro__
+        for name, method in vars(kind).items()
+        if inspect.isfunction(method)
+        and not hasattr(method, "__wrapped__")
+        and "self._read()" in inspect.getsource(method)
+    }
+    assert once <= WRITES, once - WRITES

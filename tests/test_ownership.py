@@ -6,13 +6,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 
 from eurekaflow.models.archive import Archive, CheckpointRow, Hold, RunRow, SeedRow, StoreCount
-from eurekaflow.models.errors import FREE_SPACE, ArchiveUnavailable, FencedOut, RunOwned
+from eurekaflow.models.errors import (
+    FREE_SPACE,
+    ArchiveUnavailable,
+    EurekaError,
+    FencedOut,
+    RunOwned,
+)
 from tests.archives import planned_step, response, seeds, settle, state
 
 pytest_plugins = ("tests.archive_fixtures",)
@@ -24,6 +32,33 @@ hold = Archive(sys.argv[1]).hold(int(sys.argv[2]), owner="the other")
 print("held", flush=True)
 time.sleep(600)
 """
+
+LOCKS = """
+    select count(*) from pg_locks where locktype = 'advisory'
+        and database = (select oid from pg_database where datname = current_database())"""
+
+
+def end_locks(archive: Archive) -> None:
+    """End every session of this database that has an advisory lock."""
+    with archive._read() as connection:
+        connection.exec_driver_sql(
+            "select pg_terminate_backend(pid, 2000) from pg_locks where locktype = 'advisory'"
+            " and database = (select oid from pg_database where datname = current_database())"
+        )
+
+
+def take(archive: Archive, run: RunRow, start: threading.Barrier) -> Hold | Exception:
+    start.wait()
+    try:
+        return archive.hold(run.id, owner="a resumer")
+    except EurekaError as error:
+        return error
+
+
+def both(work: Callable[[Archive], Any], archives: Sequence[Archive]) -> list[Any]:
+    """The same work in two threads at the same moment."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(work, archives))
 
 
 @pytest.mark.services
@@ -94,17 +129,55 @@ class TestOwning:
                 archive.hold(run.id, owner="the test")
             owner.kill()
             owner.wait()
-            self._take_within(archive, run, seconds=2.0).release()
+            archive.hold(run.id, owner="the test").release()
 
-    def _take_within(self, archive: Archive, run: RunRow, *, seconds: float) -> Hold:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return archive.hold(run.id, owner="the test")
-            except RunOwned:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+    def test_a_living_owner_without_its_lock_keeps_the_run_until_its_lease_ends(
+        self, archive: Archive, run: RunRow
+    ) -> None:
+        command = [sys.executable, "-c", OWNER, archive.url, str(run.id)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == "held\n"
+            end_locks(archive)  # as a restart of the server does
+            with pytest.raises(RunOwned, match=r"the other .*"):
+                archive.hold(run.id, owner="the test")
+            owner.kill()
+            owner.wait()
+            archive.hold(run.id, owner="the test").release()  # a dead one at once
+
+    def test_an_owner_on_another_host_is_waited_for_until_its_lease_ends(
+        self, archive: Archive, run: RunRow
+    ) -> None:
+        lease = """update archive.runs set lease_owner = 'the other', lease_host = 'elsewhere',
+            lease_pid = 1, lease_since = now(), lease_expires_at = now() + interval '{}'"""
+        with archive._read() as connection:
+            connection.exec_driver_sql(lease.format("30 seconds"))
+        with pytest.raises(RunOwned, match="on elsewhere") as refusal:
+            archive.hold(run.id, owner="the test")
+        assert "if it is gone, in 3" in refusal.value.fix
+        with archive._read() as connection:
+            connection.exec_driver_sql(lease.format("-1 seconds"))
+        archive.hold(run.id, owner="the test").release()
+
+    def test_of_two_who_find_an_expired_lease_one_takes_the_run_and_keeps_it(
+        self, archive: Archive, run: RunRow
+    ) -> None:
+        other, start = Archive(archive.url), threading.Barrier(2)
+        for _ in range(25):
+            frozen = archive.hold(run.id, owner="the frozen one")
+            frozen._stop.set()
+            with archive._read() as connection:
+                connection.exec_driver_sql(
+                    "update archive.runs set lease_expires_at = now() - interval '1 second'"
+                )
+            results = both(lambda a: take(a, run, start), (archive, other))
+            held = [r for r in results if isinstance(r, Hold)]
+            refused = [type(r) for r in results if not isinstance(r, Hold)]
+            assert (len(held), refused) == (1, [RunOwned]), results
+            held[0].renew()  # nobody has robbed it
+            held[0].release()
+            frozen.release()
+        other.close()
 
     def test_an_expired_lease_is_taken_over_from_a_frozen_owner(
         self, archive: Archive, hold: Hold
@@ -139,6 +212,33 @@ class TestOwning:
         hold.renew()
         with pytest.raises(RunOwned):
             archive.hold(hold.run_id, owner="another")
+
+    def test_a_hold_that_could_not_come_back_at_first_comes_back_later(
+        self, archive: Archive, hold: Hold
+    ) -> None:
+        hold._drop()  # what a try leaves that found no server
+        hold.renew()
+        with pytest.raises(RunOwned):
+            archive.hold(hold.run_id, owner="another")
+
+    def test_an_owner_that_lost_its_run_and_its_connection_keeps_no_lock(
+        self, archive: Archive, hold: Hold
+    ) -> None:
+        end_locks(archive)
+        with archive._read() as connection:
+            connection.exec_driver_sql("update archive.runs set epoch = epoch + 1")
+        with pytest.raises(FencedOut):
+            hold.renew()
+        deadline = time.monotonic() + 5.0  # the server sees a moment later that it was closed
+        while archive.query(LOCKS, as_reader=False)[1] != [(0,)]:
+            assert time.monotonic() < deadline
+
+    def test_a_run_whose_connection_is_gone_is_still_given_back(
+        self, archive: Archive, hold: Hold
+    ) -> None:
+        hold._drop()
+        hold.release("paused")
+        assert archive.run(hold.run_id).state == "paused"
 
 
 @pytest.mark.services

@@ -13,6 +13,7 @@ import pytest
 
 from eurekaflow.models import schema
 from eurekaflow.models.archive import Archive
+from eurekaflow.models.errors import DeviceUnavailable
 from eurekaflow.models.policy import Response, Wave
 from eurekaflow.models.scripted import ScriptedPolicy
 from eurekaflow.tasks import session
@@ -227,7 +228,7 @@ class TestNotBlamed:
         policy.broken = True
         session.configure(replace(place(archive.url, tmp_path), make_policy=lambda c, _: policy))
         for _ in range(3):
-            with pytest.raises(MemoryError):
+            with pytest.raises(DeviceUnavailable, match="out of memory on the device"):
                 work(str(run.uuid))
         assert lost(archive, run.id) == []
         policy.broken = False

@@ -74,7 +74,7 @@ def test_a_run_is_lengthened_forked_backed_up_and_goes_on_elsewhere(
     here.eureka("run", "erdos", "--steps", "1", *here.small)
     [run] = here.runs()
     short = str(run["run"])[:8]
-    [weights] = here.home.glob("runs/*/checkpoints/00001/adapter_model.safetensors")
+    [weights] = here.home.glob("runs/*/checkpoints/00001-*/adapter_model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-3])
 
     told = here.eureka("resume", short, "--steps", "2")[1]

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from eurekaflow.models.policy import Response, UpdateReport, Wave
-from eurekaflow.tasks.sample import by_group
+from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable
+from eurekaflow.models.policy import Response, UpdateReport
+from eurekaflow.tasks import verify
+from eurekaflow.tasks.outbox import WAIT_S, Outbox
+from eurekaflow.tasks.retry import told, transient
 from eurekaflow.tasks.update import LARGE_GAP, warn_gap
+from eurekaflow.verifiers.sandbox import SandboxUnavailable
 
 
-def wave(group: int) -> Wave:
-    return Wave(
-        run_seed=0,
-        step=0,
-        group_index=group,
-        slots=(0, 1, 2),
-        prompt_ids=(1,),
-        max_new_tokens=5,
-    )
+class Stored(list[tuple[int, list[int]]]):
+    """What was written: groups with their slots."""
+
+    def __call__(self, group: int, rows: list[Response]) -> None:
+        self.append((group, [r.attempt_index for r in rows]))
 
 
 def response(slot: int) -> Response:
@@ -37,11 +40,129 @@ def response(slot: int) -> Response:
 
 
 def test_responses_that_end_in_any_order_are_stored_by_their_own_group() -> None:
-    waves = [wave(4), wave(7), wave(4)]  # two waves of group 4
-    ended = [(1, 0), (0, 0), (2, 1), (1, 2), (0, 2), (1, 1)]
-    stored = list(by_group(((i, response(slot)) for i, slot in ended), waves, 2))
-    slots = [(group, [r.attempt_index for r in rows]) for group, rows in stored]
-    assert slots == [(4, [0, 1]), (7, [0, 2]), (4, [2]), (7, [1])]
+    ended = [(7, 0), (4, 0), (4, 1), (7, 2), (4, 2), (7, 1)]
+    stored = Stored()
+    with Outbox(stored, every=2) as outbox:
+        for group, slot in ended:
+            outbox.add(group, response(slot))
+    assert stored == [(4, [0, 1]), (7, [0, 2]), (4, [2]), (7, [1])]
+
+
+def test_a_response_that_waits_for_others_is_stored_after_a_second() -> None:
+    stored = Stored()
+    with Outbox(stored, every=32) as outbox:
+        outbox.add(4, response(0))
+        deadline = time.monotonic() + 5 * WAIT_S
+        while not stored and time.monotonic() < deadline:  # nothing else finishes
+            time.sleep(0.05)
+        assert stored == [(4, [0])]
+
+
+def test_what_was_finished_is_stored_when_sampling_breaks() -> None:
+    stored = Stored()
+
+    def sampling() -> None:
+        with Outbox(stored, every=32) as outbox:
+            outbox.add(4, response(0))
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        sampling()
+    assert stored == [(4, [0])]
+
+
+def test_an_archive_that_fails_behind_the_sampler_is_told_to_it() -> None:
+    def broken(group: int, rows: list[Response]) -> None:
+        raise ArchiveUnavailable("gone")
+
+    def sampling() -> None:
+        with Outbox(broken, every=32) as outbox:
+            outbox.add(4, response(0))
+            time.sleep(2 * WAIT_S)
+            outbox.add(4, response(1))
+
+    with pytest.raises(ArchiveUnavailable):
+        sampling()
+
+
+class Failing:
+    """A failed task's state, as Prefect hands it to the retry condition."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def result(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError("the device has no memory for a single response"),
+        OSError(5, "Input/output error"),
+    ],
+)
+def test_a_fault_of_the_machine_is_named_and_retried(error: Exception) -> None:
+    def work(run_id: str) -> None:
+        raise error
+
+    with pytest.raises(DeviceUnavailable) as fault:
+        told(work)("no run")
+    assert transient(None, None, Failing(fault.value))
+    assert "resume" in fault.value.fix
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), RuntimeError("shapes differ")])
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    def work(run_id: str) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        told(work)("no run")
+    assert not transient(None, None, Failing(error))
+
+
+def test_verdicts_that_were_finished_are_stored_when_one_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def judge(s: Any, step: int, pending: Any, parent: Any) -> int:
+        if pending.attempt_id == 0:
+            raise SandboxUnavailable("no zygote starts")
+        time.sleep(0.05 * pending.attempt_id)
+        return int(pending.attempt_id)
+
+    given, batch = judging(monkeypatch, judge, 4), list[Any]()
+    with pytest.raises(SandboxUnavailable):
+        batch.extend(row for rows in given for row in rows)
+    assert sorted(batch) == [1, 2, 3]
+
+
+def test_a_verdict_does_not_wait_for_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def judge(s: Any, step: int, pending: Any, parent: Any) -> int:
+        if pending.attempt_id == 0:
+            release.wait(30)
+        return int(pending.attempt_id)
+
+    given = judging(monkeypatch, judge, 3)
+    assert sorted(next(given)) == [1, 2]  # type: ignore[type-var]
+    release.set()
+    assert [row for rows in given for row in rows] == [0]
+
+
+def judging(monkeypatch: pytest.MonkeyPatch, judge: Any, count: int) -> Any:
+    """Batches of `count` attempts, each judged by a thread of its own."""
+    monkeypatch.setattr(verify, "judged", judge)
+    monkeypatch.setattr(verify, "open_verifiers", lambda s: None)
+    s: Any = SimpleNamespace(
+        archive=SimpleNamespace(construction=lambda shown: None),
+        config=SimpleNamespace(workers=count),
+    )
+    pending: Any = [SimpleNamespace(attempt_id=i, shown_id=0) for i in range(count)]
+    return verify.batches(s, 0, pending)
 
 
 @pytest.mark.parametrize(("gap", "told"), [(4e-4, False), (2 * LARGE_GAP, True)])

@@ -7,23 +7,22 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from eurekaflow.flows.prefect_server import ensure_prefect, prefect_status
-from eurekaflow.flows.services import Services, open_services
 from eurekaflow.models import faultpoints, postgres, schema
-from eurekaflow.models.daemons import is_alive
-from tests import faults
+from tests import faults, torture_servers
 from tests.torture import World
 
 ROOT = Path(__file__).resolve().parent.parent
 # Transactions outside the stages of a run: a command's, or of what did not go well.
 OTHERS = {"reconfigure", "restore_checkpoint", "abandon", "note_failure",
-          "set_flow_run", "mark_step", "begin_policy", "discard_weights"}  # fmt: skip
+          "set_flow_run", "mark_step", "begin_policy", "discard_weights",
+          "put_back"}  # fmt: skip
+FREEZES = ("store_verdicts.before_commit", "verify.before_batch", "update.empty_staging",
+           "publish.before_rename", "prune.before_removal")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +94,13 @@ class TestKilled:
         faults.killed_at_random(world, 20)
 
     def test_postgres_under_a_run(self, world: World, home: Path) -> None:
-        def kill() -> None:
-            pid = postgres.status(home).pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
+        faults.postgres_killed(world, lambda: torture_servers.kill_postgres(home))
 
-        faults.postgres_killed(world, kill)
+    def test_while_damaged_weights_are_replayed(self, world: World) -> None:
+        faults.killed_while_replaying(world)
+
+    def test_while_poisoned_work_is_given_up(self, world: World) -> None:
+        faults.killed_while_giving_up(world)
 
 
 @pytest.mark.services
@@ -111,7 +111,7 @@ class TestOwnership:
     def test_two_resumers_at_the_same_moment(self, world: World) -> None:
         faults.two_at_once(world, 2)
 
-    @pytest.mark.parametrize("point", ["store_verdicts.before_commit", "verify.before_batch"])
+    @pytest.mark.parametrize("point", FREEZES)
     def test_an_owner_frozen_past_its_lease(self, world: World, point: str) -> None:
         faults.frozen_past_its_lease(world, [point])
 
@@ -134,22 +134,9 @@ class TestStarved:
 
 
 @pytest.fixture(scope="module")
-def services(home: Path) -> Iterator[Services]:
-    with open_services(home, prefect=True) as opened:
-        yield opened
-        status = prefect_status(home)
-        if status.pid is not None:
-            os.kill(status.pid, signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def command_line(home: Path, services: Services, world: World) -> Iterator[World]:
-    """Lives through the `eureka` command, with Prefect; each a process that starts cold."""
-    clean = {name: "" for name in os.environ if name.startswith(("EUREKA_", "PREFECT_"))}
-    made = World(services.database_url, home, {**clean, "EUREKA_HOME": str(home)}, warmth="cold")
-    made.tally, made.twin = world.tally, world.twin
-    yield made
-    made.close()
+def command_line(home: Path, world: World) -> Iterator[World]:
+    with torture_servers.command_line_world(home, world) as made:
+        yield made
 
 
 @pytest.mark.long
@@ -165,17 +152,10 @@ class TestCommandLine:
         faults.stopped_politely(command_line, number, code, times=1)
 
     def test_prefect_killed(self, command_line: World, home: Path) -> None:
-        def kill() -> None:
-            pid = prefect_status(home).pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            while is_alive(pid):
-                time.sleep(0.05)
-
         faults.prefect_killed(
             command_line,
-            kill,
-            lambda: ensure_prefect(home, database_url=postgres.ensure(home).url_of("prefect")),
+            lambda: torture_servers.kill_prefect(home),
+            lambda: torture_servers.revive_prefect(home),
         )
 
 

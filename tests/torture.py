@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from eurekaflow.models import checkpoints
+from eurekaflow.models import adapter_files, checkpoints
 from eurekaflow.models.archive import Archive, RunRow
 from tests.lives import Launcher, Life, Runner
 from tests.scripted_run import add_run
@@ -94,8 +94,10 @@ class Tally:
 class Case:
     """One run that is being tortured."""
 
-    def __init__(self, world: World, row: RunRow, *, bundled: bool = False) -> None:
-        self.world, self.row, self.bundled = world, row, bundled
+    def __init__(
+        self, world: World, row: RunRow, *, bundled: bool = False, poisoned: bool = False
+    ) -> None:
+        self.world, self.row, self.bundled, self.poisoned = world, row, bundled, poisoned
         self.stored: dict[int, tuple[Any, ...]] = {}
         self.seconds = 0.0  # of a twin's only life
         self.log = world.home / f"{row.uuid}.points"
@@ -108,6 +110,7 @@ class Case:
                 "run": str(self.row.uuid),
                 "log": str(self.log),
                 "bundled": self.bundled,
+                "poisoned": self.poisoned,
                 **values,
             }
         )
@@ -143,7 +146,7 @@ class Case:
 
     def equals_its_twin(self, fault: str) -> None:
         self.check(fault)
-        twin = self.world.twin(bundled=self.bundled)
+        twin = self.world.twin(bundled=self.bundled, poisoned=self.poisoned)
         assert self.rows(ENDED) == twin.rows(ENDED), fault
         assert self.rows(WEIGHTS) == twin.rows(WEIGHTS), fault
         assert self.world.archive.check_rebuild(self.row.id) == [], fault
@@ -156,8 +159,15 @@ class Case:
         for row in kept:
             checkpoints.check(folder / row.path, row.files)
         left = {str(p.relative_to(folder)) for p in folder.glob("checkpoints/*")}
-        left |= {p.name for p in folder.glob("staging-*")}
+        left |= {p.name for name in ("staging-*", "replay-*") for p in folder.glob(name)}
         assert left == {row.path for row in kept}, f"{fault}: files left behind"
+
+    def tear_weights(self) -> None:
+        """Cut the newest kept weights short."""
+        kept = [c for c in self.world.archive.checkpoints(self.row.id) if c.state == "kept"]
+        folder = self.world.home / "runs" / str(self.row.uuid) / kept[-1].path
+        file = folder / adapter_files.ADAPTER
+        file.write_bytes(file.read_bytes()[:-7])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self.world.archive.query(sql, params=(self.row.id,), as_reader=False)[1]
@@ -184,14 +194,18 @@ class World:
         self.url, self.home, self.tally = url, home, Tally()
         self.archive = Archive(url, patience_s=60.0)
         self.launcher = Launcher(environment, log=home / "lives.log", warmth=warmth)
-        self.twin = cache(self._twin)
+        self._twins = cache(self._undisturbed)
+        self.twin = self._twin
 
-    def case(self, *, bundled: bool = False, **settings: Any) -> Case:
-        sizes = BUNDLED if bundled else SCRIPTED
-        return Case(self, add_run(self.url, **{**sizes, **settings}), bundled=bundled)
+    def case(self, *, bundled: bool = False, poisoned: bool = False, **settings: Any) -> Case:
+        row = add_run(self.url, **{**(BUNDLED if bundled else SCRIPTED), **settings})
+        return Case(self, row, bundled=bundled, poisoned=poisoned)
 
-    def _twin(self, *, bundled: bool) -> Case:
-        twin = self.case(bundled=bundled)
+    def _twin(self, *, bundled: bool, poisoned: bool = False) -> Case:
+        return self._twins(bundled, poisoned)
+
+    def _undisturbed(self, bundled: bool, poisoned: bool) -> Case:
+        twin = self.case(bundled=bundled, poisoned=poisoned)
         began = time.monotonic()
         _, code = twin.live()
         twin.seconds = time.monotonic() - began
