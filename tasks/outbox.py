@@ -14,17 +14,17 @@ from types import TracebackType
 from eurekaflow.models.policy import Response
 
 WAIT_S = 1.0  # for which a finished response may be in memory alone
-Write = Callable[[int, list[Response]], None]  # (group, its responses), one call at a time
+Store = Callable[[int, list[Response]], None]  # (group, its responses), one call at a time
 
 
 class Outbox:
-    """Collects responses by group and hands them to `write`, `every` at a time or after WAIT_S.
+    """Collects responses by group and hands them to `store`, `every` at a time or after WAIT_S.
 
-    An error of `write` is raised by the next `add`, or at the end of the block.
+    An error of `store` is raised by the next `add`, or at the end of the block.
     """
 
-    def __init__(self, write: Write, *, every: int) -> None:
-        self._write, self._every = write, every
+    def __init__(self, store: Store, *, every: int) -> None:
+        self._store, self._every = store, every
         self._rows: dict[int, list[Response]] = {}
         self._since: dict[int, float] = {}  # when a group's oldest row came
         self._guard, self._stop = threading.Lock(), threading.Event()
@@ -71,7 +71,7 @@ class Outbox:
 
     def _send_group(self, group: int) -> None:
         del self._since[group]
-        self._write(group, self._rows.pop(group))
+        self._store(group, self._rows.pop(group))
 
     def _raise(self) -> None:
         if self._error is not None:
