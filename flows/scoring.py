@@ -246,6 +246,7 @@ def executed(
 def drawn(problem: Problem, file: Path, text: str, verdict: Verdict, picture: Path) -> None:
     """Write the picture of an answer. Raises UsageError where there is nothing to draw."""
     from eurekaflow.flows.contest_runs import net
+    from eurekaflow.flows.report_text import standalone
     from eurekaflow.verifiers.ahc039 import Ahc039
 
     svg = ""
@@ -256,6 +257,6 @@ def drawn(problem: Problem, file: Path, text: str, verdict: Verdict, picture: Pa
     if not svg:
         raise UsageError(f"there is nothing to draw of {file}", "leave --picture out")
     try:
-        picture.write_text(svg, encoding="utf-8")
+        picture.write_text(standalone(svg), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{picture} cannot be written: {error}", "choose another file") from None

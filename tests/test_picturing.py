@@ -29,7 +29,7 @@ def test_what_has_no_picture_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     answer, target = tmp_path / "h.json", tmp_path / "h.svg"
     answer.write_text('"nothing"')
     assert cli.main(["verify", "erdos", str(answer), "--picture", str(target)]) == 2
-    assert "erdos has no picture of this answer" in capsys.readouterr().err
+    assert "there is nothing to draw" in capsys.readouterr().err
     assert not target.exists()
 
 
