@@ -17,7 +17,7 @@ from eurekaflow.models import postgres
 from eurekaflow.models.archive import Archive
 from tests.night_home import NightHome, night_home, until
 
-pytestmark = [pytest.mark.long, pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.alone, pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
 UNDER_WAY = """
     select s.step from archive.steps s join archive.runs r on r.id = s.run_id

@@ -89,7 +89,7 @@ class TestKilled:
     def test_at_every_named_point(self, world: World) -> None:
         faults.killed_at_points(world, faultpoints.POINTS)
 
-    @pytest.mark.long
+    @pytest.mark.alone
     def test_at_random_instants(self, world: World) -> None:
         faults.killed_at_random(world, 20)
 
@@ -139,7 +139,7 @@ def command_line(home: Path, world: World) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.services
 @pytest.mark.slow
 class TestCommandLine:
@@ -159,7 +159,7 @@ class TestCommandLine:
         )
 
 
-@pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.policy
