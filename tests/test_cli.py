@@ -216,12 +216,11 @@ def test_tracebacks_are_shown_only_when_asked_for(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int) -> None:
     child = subprocess.Popen(
-        [*COMMAND, "sql", "-"],
+        # A shell that starts the tests in the background has them ignore Ctrl-C.
+        ["env", "--default-signal=INT", *COMMAND, "sql", "-"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts the tests in the background has them ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until_it_catches_signals(child.pid)
     child.send_signal(number)
