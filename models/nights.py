@@ -237,6 +237,7 @@ class Nights(Reads):
             row = database.first(connection, sql, flow=flow_run)
         return None if row is None else _night(row)
 
+    @database.repeated
     def expire_dead(self, host: str, is_alive: Callable[[int], bool]) -> None:
         """End the leases of this host's processes that are gone, instead of waiting for them."""
         with self._read() as connection:

@@ -16,7 +16,7 @@ from eurekaflow.models.throwaway import FOLDER, throwaway
 @pytest.fixture(scope="session")
 def open_home() -> Iterator[Path]:
     """A home that every user may enter, as a server started by root needs it."""
-    home = Path(tempfile.mkdtemp(prefix="eurekaflow-tests-"))
+    home = Path(tempfile.mkdtemp(prefix="eurekaflow-sql-"))
     home.chmod(0o755)
     yield home
     if (home / FOLDER).exists():

@@ -151,7 +151,8 @@ def test_a_best_attempt_is_rechecked_exactly_and_kept_as_a_claim(
     assert cli.main(["best", str(run.uuid), "--recheck", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     exact = load(name).claim(construction_of(name))
-    assert (told["mode"], told["exact"], told["verifier_version"]) == ("exact", str(exact), "1")
+    assert (told["mode"], told["exact"]) == ("exact", str(exact))
+    assert told["verifier_version"] == load(name).version
     assert told["score"] == float(exact)
     assert cli.main(["best", str(run.uuid), "--final", "--json"]) == 0
     _, rows = archive.query("select mode, exact, hardware->>'cpus' from claims order by claim")

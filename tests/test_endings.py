@@ -113,7 +113,7 @@ def test_measuring_the_seeds_is_on_the_bill(
     run_id = str(add_run(archive.url).uuid)
     session.configure(place(archive.url, tmp_path))
     s = session.of(run_id)
-    s.problem.__dict__["service"] = "postgres"
+    monkeypatch.setitem(vars(s.problem), "service", "postgres")  # others share the problem
     seed.fn(run_id)
     assert archive.spent_in_step(s.run.id, -1).cpu_s >= 0.1
     session.close(run_id)

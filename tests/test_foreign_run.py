@@ -12,6 +12,7 @@ import pytest
 from eurekaflow.flows import report
 from eurekaflow.flows.launch import create
 from eurekaflow.flows.provenance import provenance
+from eurekaflow.flows.report_text import markdown
 from eurekaflow.flows.trust import FOREIGN
 from eurekaflow.models import schema
 from eurekaflow.models.archive import Archive
@@ -76,7 +77,7 @@ def test_the_run_is_marked_foreign_everywhere_and_claims_nothing(
     made = report.of_run(archive.url, run)
     assert made.foreign
     assert "Foreign evaluator" in made.html()
-    assert FOREIGN in made.markdown()
+    assert FOREIGN in markdown(made)
     assert provenance(best, row, None, Path("best.py"))["trust"] == FOREIGN
     with pytest.raises(UsageError, match="nothing can be claimed"):
         archive.add_claim(
