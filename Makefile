@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 TORCH := 2.13.0
+WORKERS ?= 3
 FAST := not slow and not services and not policy and not gpu and not alone
 FOLDERS := verifiers models tasks flows migrations
 
@@ -18,9 +19,9 @@ run: install
 learn: install
 	$(BIN)/eureka run $(PROBLEM) --steps 15 $(ARGS)
 
-# Two files at a time, as much of it is waiting; then those that go by the clock, alone.
+# Several files at a time, as much of it is waiting; then those that go by the clock, alone.
 test: install-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone' $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of them
 
 check: install-dev

@@ -22,8 +22,29 @@ pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
 if not Path("/dev/nvidia0").exists():  # read when triton is first imported, whoever does it
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Several files run at a time: the longest begin first, so that none is left over at the end.
+LONGEST = (
+    "test_problem_runs",
+    "test_torture",
+    "test_compose",
+    "test_attacks",
+    "test_resume_commands",
+    "test_main_job",
+    "test_docker",
+    "test_discover",
+    "test_bundled_policy",
+    "test_cookbook",
+    "test_nothing_leaves",
+    "test_services",
+)
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, each still in its own order."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 
 from eurekaflow.models.states import OUTCOMES
 
-pytestmark = [pytest.mark.alone, pytest.mark.services, pytest.mark.policy, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.policy, pytest.mark.slow]
 
 PROBLEMS = (
     "erdos", "ac1", "ac2", "circle-packing-26", "circle-packing-32", "ahc039", "ahc058",

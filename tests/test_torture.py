@@ -89,7 +89,6 @@ class TestKilled:
     def test_at_every_named_point(self, world: World) -> None:
         faults.killed_at_points(world, faultpoints.POINTS)
 
-    @pytest.mark.alone
     def test_at_random_instants(self, world: World) -> None:
         faults.killed_at_random(world, 20)
 
@@ -139,7 +138,6 @@ def command_line(home: Path, world: World) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.alone
 @pytest.mark.services
 @pytest.mark.slow
 class TestCommandLine:
@@ -159,7 +157,6 @@ class TestCommandLine:
         )
 
 
-@pytest.mark.alone
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.policy
