@@ -66,8 +66,7 @@ def line_chart(
     ys = [y for _, y in points] + [level.at for level in levels]
     frame = _Frame(width, height, _range([x for x, _ in points], 0.0), _range(ys, 0.05))
     parts = [_axes(frame, x_label, y_label)]
-    lowest = min((level.at for level in levels), default=0.0)
-    parts += [_level(frame, v, below=len(levels) > 1 and v.at == lowest) for v in levels]
+    parts += _levels(frame, levels)
     parts += [_curve(frame, s, i) for i, s in enumerate(drawn)]
     legend = _legend(frame, drawn) if len(drawn) > 1 else ""
     return _svg(width, height, f"{y_label} over {x_label}", "".join(parts) + legend)
@@ -124,8 +123,8 @@ def _range(values: Sequence[float], margin: float) -> tuple[float, float]:
     """The range of the values with a margin on both sides; never empty."""
     low, high = min(values), max(values)
     if high - low <= 1e-12 * max(abs(low), abs(high)):
-        spread = abs(low) * 0.05 or 0.5
-        return low - spread, high + spread
+        spread = abs(low) * 0.05
+        return (low - spread, high + spread) if spread else (0.0, 1.0)
     extra = margin * (high - low)
     return low - extra, high + extra
 
@@ -159,11 +158,15 @@ def _curve(frame: _Frame, series: Series, index: int) -> str:
     return f'<path class="line s{index}" d="M{path}"/>' + (dots if len(places) <= 60 else "")
 
 
-def _level(frame: _Frame, level: Level, *, below: bool) -> str:
-    """The lowest of several is named below its line, so that close ones stay readable."""
-    y, right = frame.y(level.at), frame.width - RIGHT
-    line = f'<path class="level" d="M{LEFT} {y:.1f}H{right}"/>'
-    return line + _text(right, y + 13 if below else y - 3, level.name, "end")
+def _levels(frame: _Frame, levels: Sequence[Level]) -> list[str]:
+    """Each name above its line, and above the names of lower ones, so that all stay readable."""
+    parts, free = [], float(frame.height)
+    for level in sorted(levels, key=lambda one: one.at):
+        y, right = frame.y(level.at), frame.width - RIGHT
+        free = min(y - 3, free - 13)
+        parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{right}"/>')
+        parts.append(_text(right, free, level.name, "end"))
+    return parts
 
 
 def _outline(frame: _Frame, heights: Sequence[float], low: float, step: float) -> str:
