@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 TORCH := 2.13.0
-WORKERS ?= 3
+WORKERS ?= 2
 FAST := not slow and not services and not policy and not gpu and not alone
 FOLDERS := verifiers models tasks flows migrations
 

@@ -22,20 +22,21 @@ pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
 if not Path("/dev/nvidia0").exists():  # read when triton is first imported, whoever does it
     os.environ["TRITON_INTERPRET"] = "1"
 
-# Several files run at a time: the longest begin first, so that none is left over at the end.
+# Several files run at a time: the longest begin first, so that none is left over at the end, and
+# those with the real policy, which wants all cores, not together.
 LONGEST = (
     "test_problem_runs",
-    "test_torture",
     "test_compose",
     "test_attacks",
     "test_resume_commands",
-    "test_main_job",
     "test_docker",
     "test_discover",
-    "test_bundled_policy",
     "test_cookbook",
-    "test_nothing_leaves",
+    "test_torture",
     "test_services",
+    "test_main_job",
+    "test_bundled_policy",
+    "test_nothing_leaves",
 )
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"

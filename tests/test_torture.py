@@ -157,6 +157,7 @@ class TestCommandLine:
         )
 
 
+@pytest.mark.alone
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.policy
