@@ -159,13 +159,16 @@ def _curve(frame: _Frame, series: Series, index: int) -> str:
 
 
 def _levels(frame: _Frame, levels: Sequence[Level]) -> list[str]:
-    """Each name above its line, and above the names of lower ones, so that all stay readable."""
+    """Each name above its line and above those of lower ones, so that all stay readable.
+
+    On the left, where a search that nears a level is still far from it.
+    """
     parts, free = [], float(frame.height)
     for level in sorted(levels, key=lambda one: one.at):
         y, right = frame.y(level.at), frame.width - RIGHT
         free = min(y - 3, free - 13)
         parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{right}"/>')
-        parts.append(_text(right, free, level.name, "end"))
+        parts.append(_text(LEFT + 5, free, level.name, "start"))
     return parts
 
 
