@@ -11,8 +11,9 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from eurekaflow.models.device_faults import device_fault
-from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable
+from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable, EurekaError, FencedOut
 from eurekaflow.tasks import session
+from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.judge import JudgeUnavailable
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
 
@@ -57,18 +58,37 @@ def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 def told(function: Callable[P, R]) -> Callable[P, R]:
-    """The stage with the machine's faults by their name; its policy is opened anew after one."""
+    """The stage with the machine's faults by their name; its policy is opened anew after one.
+
+    An owner that was taken over raises FencedOut whatever it met: the next one moves its files.
+    """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
+        except EurekaError:
+            raise
         except Exception as error:
-            fault = device_fault(error)
+            opened, fault = session.opened(str(args[0])), device_fault(error)
+            if opened is not None and (lost := _lost(opened)) is not None:
+                raise lost from error
             if fault is None:
                 raise
-            with contextlib.suppress(Exception):  # a broken device may not even close
-                session.of(str(args[0])).drop("policy")
+            if opened is not None:
+                with contextlib.suppress(Exception):  # a broken device may not even close
+                    opened.drop("policy")
             raise fault from error
 
     return call
+
+
+def _lost(opened: Session) -> FencedOut | None:
+    """That the run has another owner by now; None also when nobody can say."""
+    try:
+        opened.confirm()
+    except FencedOut as lost:
+        return lost
+    except Exception:
+        return None
+    return None

@@ -222,6 +222,11 @@ def of(run_id: str) -> Session:
     return _sessions[run_id]
 
 
+def opened(run_id: str) -> Session | None:
+    """The session of a run, if this process has one open."""
+    return _sessions.get(run_id)
+
+
 def close(run_id: str, state: str | None = None) -> None:
     """Close a run's session if it is open."""
     session = _sessions.pop(run_id, None)

@@ -19,6 +19,7 @@ from eurekaflow.models.rows import GroupStats
 from eurekaflow.models.states import Stage
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import metered
+from eurekaflow.tasks.poison import StepStuck
 from eurekaflow.tasks.restore import make_resident
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
@@ -57,6 +58,8 @@ def learned(s: Session, step: int, folder: Path) -> Lesson:
     """What the step teaches; nothing, when its update fails twice for the same reason.
 
     Then the culprit is the step: it is left untrained, the weights stay, and its metrics say why.
+    When the step before ended the same way the fault is more likely ours: the first time the step
+    raises StepStuck instead.
     """
     for tries_left in (2, 1, 0):
         make_resident(s, step)
@@ -72,11 +75,23 @@ def learned(s: Session, step: int, folder: Path) -> Lesson:
                 raise
             reason = f"update: {type(error).__name__}: {error}"
         s.drop("policy")  # half an update may be in it
-        if s.archive.note_failure(s.hold, step, reason) >= 2:
+        if (times := s.archive.note_failure(s.hold, step, reason)) >= 2:
+            shutil.rmtree(folder, ignore_errors=True)
+            if times == 2 and failures(s, step - 1, reason) >= 2:
+                raise StepStuck(
+                    f"two steps running could not be trained, {step} the second ({reason})",
+                    f"eureka doctor; eureka resume {s.run.uuid} tries again, then goes on without",
+                )
             text = f"the update of step {step} failed twice ({reason}); the step trains nothing"
             s.notify("note", step=step, metrics={"text": text})
             break
     return untrained(s, step)
+
+
+def failures(s: Session, step: int, reason: str) -> int:
+    """How often a step failed for this reason."""
+    row = s.archive.step(s.run.id, step)
+    return 0 if row is None else int(row.metrics.get("failures", {}).get(reason, 0))
 
 
 def staged(folder: str, report: UpdateReport) -> dict[str, Any]:

@@ -179,3 +179,4 @@ def test_a_version_is_staged_and_loaded_again(tmp_path: Path) -> None:
     policy.ensure(version)
     again = [r.token_ids.tolist() for _, r in policy.sample_together(WAVES)]
     assert sorted(after) == sorted(again)
+    policy.update(groups, SETTINGS, tmp_path / "staged")  # Adam's state was read on the CPU

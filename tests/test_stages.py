@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable
+from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable, FencedOut
 from eurekaflow.models.policy import Response, UpdateReport
-from eurekaflow.tasks import verify
+from eurekaflow.tasks import session, verify
 from eurekaflow.tasks.outbox import WAIT_S, Outbox
 from eurekaflow.tasks.retry import told, transient
 from eurekaflow.tasks.update import LARGE_GAP, warn_gap
@@ -122,6 +122,21 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
     with pytest.raises(type(error)):
         told(work)("no run")
     assert not transient(None, None, Failing(error))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("the folder moved"), ValueError("a bug")])
+def test_an_owner_that_was_taken_over_blames_nothing_else(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(run_id: str) -> None:
+        raise error
+
+    def confirm() -> None:
+        raise FencedOut("taken over")
+
+    monkeypatch.setattr(session, "opened", lambda run_id: SimpleNamespace(confirm=confirm))
+    with pytest.raises(FencedOut):
+        told(work)("a run")
 
 
 def test_verdicts_that_were_finished_are_stored_when_one_raises(

@@ -9,6 +9,10 @@ import pytest
 from eurekaflow.flows.diagnosis import diagnose
 from eurekaflow.models.errors import DeviceUnavailable
 from eurekaflow.models.scripted import ScriptedPolicy
+from eurekaflow.tasks import session
+from eurekaflow.tasks.checkpoint import checkpoint
+from eurekaflow.tasks.poison import StepStuck
+from eurekaflow.tasks.update import update
 from tests.trained_runs import TrainedRuns
 
 pytest_plugins = ("tests.archive_fixtures", "tests.trained_fixtures")
@@ -72,3 +76,23 @@ def test_a_device_that_fails_blames_no_step_and_costs_no_training(
             scripted.learn(run, 0)
     scripted.learn(run, 0)
     assert [row.step for row in scripted.archive.checkpoints(run.id)] == [0]
+
+
+def test_a_second_step_running_that_cannot_be_trained_stops_the_run_once(
+    scripted: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scripted.add()
+    faults = Faults(monkeypatch, *[ValueError("wrong device")] * 5)
+    scripted.learn(run, 0)
+    with pytest.raises(StepStuck, match="two steps running"):
+        scripted.learn(run, 1)
+    assert not list(scripted.home.glob("runs/*/staging-*"))
+    scripted.open(run)
+    try:  # what a resume does
+        update.fn(str(run.uuid), 1)
+        checkpoint.fn(str(run.uuid), 1)
+    finally:
+        session.close(str(run.uuid), "paused")
+    assert faults.errors == []
+    scripted.learn(run, 2)
+    assert [row.step for row in scripted.archive.checkpoints(run.id)] == [2]
