@@ -142,7 +142,10 @@ def test_an_owner_that_was_taken_over_blames_nothing_else(
 def test_verdicts_that_were_finished_are_stored_when_one_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    begun = threading.Barrier(4)  # what has not begun is left for later
+
     def judge(s: Any, step: int, pending: Any, parent: Any) -> int:
+        begun.wait(30)
         if pending.attempt_id == 0:
             raise SandboxUnavailable("no zygote starts")
         time.sleep(0.05 * pending.attempt_id)
