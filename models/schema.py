@@ -24,8 +24,12 @@ def head() -> str:
 
 
 def current(url: str) -> str | None:
-    """The revision of the database at `url`; None when it holds no archive."""
+    """The revision of the database at `url`; None when it holds no archive.
+
+    Raises SchemaMismatch for a database that keeps no Unicode.
+    """
     with database.errors(), _engine(url).begin() as connection:
+        _check_encoding(connection)
         return _revision(connection)
 
 
@@ -103,8 +107,19 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
+def _check_encoding(connection: Connection) -> None:
+    found = connection.execute(text("show server_encoding")).scalar()
+    if found != "UTF8":
+        raise SchemaMismatch(
+            f"the database's encoding is {found}, the archive needs UTF8",
+            "createdb --template=template0 --encoding=UTF8 NAME, and name it in "
+            "EUREKA_DATABASE_URL",
+        )
+
+
 def _engine(url: str) -> Engine:
-    return create_engine(url, poolclass=NullPool)
+    # By itself psycopg gives bytes where the server has no encoding, on which SQLAlchemy breaks.
+    return create_engine(url, poolclass=NullPool, connect_args={"client_encoding": "utf8"})
 
 
 def _config() -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,21 @@ def test_sqlite_has_keys_and_links_for_datasette(searched: Archive, tmp_path: Pa
         ]
         assert database.execute("pragma foreign_key_check").fetchall() == []
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+
+
+def test_datasette_serves_the_export_and_links_an_attempt_to_its_parent(
+    searched: Archive, tmp_path: Path
+) -> None:
+    file = exported("sqlite", tmp_path / "run.sqlite")
+    page = "/run/attempts.json?_shape=array&_labels=on&parent__notblank=1&_sort=attempt"
+    served = subprocess.run(
+        [Path(sys.executable).parent / "datasette", file, "--get", page],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    rows = json.loads(served.stdout)
+    asked = expected(searched, "attempts", "attempt, parent, outcome")
+    found = [(r["attempt"], r["parent"]["value"], r["outcome"]) for r in rows]
+    assert found == [row for row in asked if row[1] is not None] and found
 
 
 def test_what_is_there_is_replaced_only_when_asked(searched: Archive, tmp_path: Path) -> None:

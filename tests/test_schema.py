@@ -133,6 +133,19 @@ def test_an_empty_database_is_made_and_then_accepted(empty_url: str) -> None:
     assert schema.current(empty_url) == schema.head()
 
 
+def test_a_database_that_is_no_unicode_is_refused_with_the_command(
+    cluster: postgres.Cluster,
+) -> None:
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute("drop database if exists raw_bytes")
+        connection.execute(
+            "create database raw_bytes template template0 encoding 'SQL_ASCII' locale 'C'"
+        )
+    with pytest.raises(SchemaMismatch, match="SQL_ASCII") as refusal:
+        schema.bootstrap(cluster.url_of("raw_bytes"))
+    assert "--encoding=UTF8" in refusal.value.fix
+
+
 @pytest.mark.slow
 def test_many_processes_may_make_the_archive_at_once(empty_url: str) -> None:
     program = "import sys; from eurekaflow.models import schema; schema.bootstrap(sys.argv[1])"
