@@ -140,6 +140,7 @@ def test_the_wheel_holds_what_git_holds(tmp_path: Path) -> None:
     if tracked is None:
         pytest.skip("not a git checkout")
     copy = tmp_path / "copy"
+    tracked += [f"docker/{n}" for n in ("base.Dockerfile", "candidate.Dockerfile", "healthy.py")]
     for name in [*tracked, "pyproject.toml", "README.md", "LICENSE", "NOTICE"]:
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
