@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -21,17 +23,34 @@ from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.problem import TRAINING
 
 _progress: dict[str, UUID] = {}  # run -> its progress artifact in this flow run
+_beside = ThreadPoolExecutor(1, thread_name_prefix="artifacts")
+_refreshing: dict[str, Future[None]] = {}
 
 
 def publish_step(run_id: str, step: int) -> None:
-    """Refresh the run's artifacts after a step. A Prefect fault is a note, never a failure."""
+    """Tell of a step, and refresh the run's artifacts beside the next one."""
     s = session.of(run_id)
     s.notify("step", step=step, metrics=in_scores(s, s.archive.step_summary(s.run.id, step)))
+    await_artifacts(run_id)
+    around = contextvars.copy_context()  # which flow run the artifacts are of
+    _refreshing[run_id] = _beside.submit(around.run, _refresh, s, run_id, step)
+
+
+def await_artifacts(run_id: str) -> None:
+    """Return once the artifacts of the last step told are written."""
+    if (running := _refreshing.pop(run_id, None)) is not None:
+        running.result()
+
+
+def _refresh(s: Session, run_id: str, step: int) -> None:
+    """A Prefect fault is a note, never a failure; and nothing to a run that was let go."""
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # a dead server is no matter
             _publish(s, run_id, step)
     except Exception as error:
-        s.notify("note", step=step, metrics={"text": f"Prefect artifacts not written: {error}"})
+        if session.opened(run_id) is s:
+            text = f"Prefect artifacts not written: {error}"
+            s.notify("note", step=step, metrics={"text": text})
 
 
 def _publish(s: Session, run_id: str, step: int) -> None:
@@ -54,6 +73,7 @@ def _publish(s: Session, run_id: str, step: int) -> None:
 def publish_report(run_id: str) -> None:
     """Write the run's report beside the archive and show it on Prefect's page; never a failure."""
     s = session.of(run_id)
+    await_artifacts(run_id)
     try:
         made = report.of_run(s.place.database_url, run_id)
         page, _ = report.write(made, s.place.home / "reports")

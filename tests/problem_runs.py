@@ -26,7 +26,7 @@ from eurekaflow.tasks import session
 
 SIZES = {
     "wave": 4, "micro_batch": 4, "max_new_tokens": 16, "budget_s": 0.5, "cases": 1, "window": 2048,
-    "threads": 1,  # other tests run beside this
+    "kl": 0, "threads": 1,  # other tests run beside this
 }  # fmt: skip
 FOUND = """
     select r.problem, r.state, count(*) filter (where a.outcome is not null) as judged,

@@ -120,7 +120,8 @@ def test_datasette_serves_the_export_and_links_an_attempt_to_its_parent(
     rows = json.loads(served.stdout)
     asked = expected(searched, "attempts", "attempt, parent, outcome")
     found = [(r["attempt"], r["parent"]["value"], r["outcome"]) for r in rows]
-    assert found == [row for row in asked if row[1] is not None] and found
+    assert found
+    assert found == [row for row in asked if row[1] is not None]
 
 
 def test_what_is_there_is_replaced_only_when_asked(searched: Archive, tmp_path: Path) -> None:
