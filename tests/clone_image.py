@@ -2,7 +2,8 @@
 
 Its base is imported from this machine: Debian's required packages and g++ with what it needs, the
 interpreter and its standard library, and the installed packages that eurekaflow depends on, which
-pip then finds satisfied. The base lacks eurekaflow, apt's lists and every account and key.
+pip then finds satisfied, of the model's libraries no more than their names. The base lacks
+eurekaflow, apt's lists and every account and key.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SKIPPED = re.compile(
     r"/(__pycache__|test|tests|idlelib|tkinter|turtledemo|include|doc|man|locale|EXTERNALLY-MANAGED)"
     r"(/|$)|libpython[^/]*\.a$"
 )
-NEEDED_TESTS = re.compile(r"/(numpy|scipy|torch|sympy|networkx)/")  # imported by the packages
+NEEDED_TESTS = re.compile(r"/(numpy|scipy)/")  # imported by the packages
+# Half of the image, and not imported where the policy is a scripted one: pip asks for their names.
+UNUSED = {"torch", "triton", "transformers", "sympy", "networkx", "tokenizers"}
 BUILD = ("pip", "setuptools", "packaging")
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/usr/sbin/nologin\n",
@@ -142,6 +145,8 @@ def packages() -> Iterator[tuple[str, str]]:
                 continue
             if inner.startswith("../../../bin/"):
                 continue  # their first line names this machine's interpreter
+            if name in UNUSED and ".dist-info/" not in inner:
+                continue
             if not inner.startswith(".."):
                 yield full, inner
 
