@@ -182,12 +182,12 @@ def sessions_ended(world: World, times: int) -> None:
         case = world.case()
         runner = case.start(pace_s=0.02)
         runner.wait_for(("store_responses.before_commit", "store_verdicts.before_commit")[i % 2])
-        before = time.monotonic()
         with admin(world) as connection:
             connection.execute(
                 "select pg_terminate_backend(pid, 2000) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
+        before = time.monotonic()
         assert world.launcher.wait(runner) == 0
         world.tally.of(fault).tried += 1
         world.tally.of(fault).seconds += again(before, runner)
@@ -201,8 +201,8 @@ def postgres_killed(world: World, kill: Callable[[], None]) -> None:
         case = world.case()
         runner = case.start(pace_s=0.02, embedded=True)
         runner.wait_for(point)
-        before = time.monotonic()
         kill()
+        before = time.monotonic()
         assert world.launcher.wait(runner) == 0
         world.tally.of(fault).tried += 1
         world.tally.of(fault).seconds += again(before, runner)

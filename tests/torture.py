@@ -218,8 +218,15 @@ class World:
 
 
 def again(before: float, runner: Runner) -> list[float]:
-    """Seconds from `before` until a later life committed work; none if there was none to do."""
+    """Seconds from `before` until work begun after it was committed; none if there was none to do.
+
+    A commit that a fault overtook counts from its repetition.
+    """
+    begun = False
     for at, name in runner.points():
-        if name.endswith(".after_commit") and not name.startswith(NOT_WORK) and at > before:
+        if at <= before or name.startswith(NOT_WORK):
+            continue
+        begun |= name.endswith(".before_commit")
+        if begun and name.endswith(".after_commit"):
             return [at - before]
     return []
