@@ -146,7 +146,7 @@ CHECKS = {
     "How many tokens does a valid attempt take?": check_tokens,
     "Which stage takes the time?": check_stages,
     "What did every run cost?": check_costs,
-    "Which programs of this run did other runs find too?": check_shared,
+    "Which of this run's hundred best programs did other runs find too?": check_shared,
     "Who has ever used a linear program?": check_search,
 }
 

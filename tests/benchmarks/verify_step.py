@@ -3,7 +3,8 @@
     python -m tests.benchmarks.verify_step [--groups 8] [--group-size 64] [--sandbox docker]
 
 Real sandbox, judges and Postgres (one of its own, in a throwaway folder); only the policy is
-scripted. Starting the sandbox is part of it. Target: under 10 s on two cores.
+scripted, and its programs are trivial: they shift the parent's heights. Starting the sandbox is
+part of it. Target: under 10 s on two cores.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import argparse
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from eurekaflow.models import postgres, schema
+from eurekaflow.models.archive import Archive
+from eurekaflow.models.scripted import ScriptedPolicy
 from eurekaflow.tasks import session
 from eurekaflow.tasks.archive import archive
 from eurekaflow.tasks.plan import plan
@@ -24,6 +28,10 @@ from eurekaflow.tasks.verify import verify
 from tests.scripted_run import add_run, place
 
 TARGET_S = 10.0
+TRIVIAL = [
+    f"```python\nimport numpy as np\n\ndef run():\n    return np.roll(initial_h_values, {i})\n```"
+    for i in range(64)
+]
 
 
 def main() -> None:
@@ -42,9 +50,13 @@ def main() -> None:
             size = given.group_size
             run = add_run(
                 url, groups=given.groups, group_size=size, wave=size, workers=workers,
-                sandbox=given.sandbox,
+                sandbox=given.sandbox, opening=False,
             )  # fmt: skip
-            session.configure(place(url, home))
+            scripted = replace(
+                place(url, home),
+                make_policy=lambda config, _: ScriptedPolicy(TRIVIAL, seed=config.seed),
+            )
+            session.configure(scripted)
             name = str(run.uuid)
             seed.fn(name)
             for prepared in (plan.fn, sample.fn):
@@ -55,6 +67,10 @@ def main() -> None:
             archive.fn(name, 0)
             ended = time.monotonic()
             session.close(name, "finished")
+            reading = Archive(url)
+            _, outcomes = reading.query("select distinct outcome from attempts where step >= 0")
+            reading.close()
+            assert outcomes == [("valid",)], outcomes
         postgres.stop(home)
     met = "met" if ended - started < TARGET_S else "missed"
     print(f"{verdicts} candidates on {workers} cores, {given.sandbox}: verified and stored in "
