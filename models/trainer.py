@@ -75,10 +75,8 @@ class Trainer:
         """Take over a saved state; an empty one is that of version 0."""
         self.adam.state.clear()
         for name, tensors in state.items():
-            self.adam.state[self.parameters[name]] = {
-                key: tensor.to(self.parameters[name].device) if self.cuda else tensor
-                for key, tensor in tensors.items()
-            }
+            own = self.parameters[name]  # fused Adam wants its step counter there too
+            self.adam.state[own] = {key: tensor.to(own.device) for key, tensor in tensors.items()}
 
     def _base(
         self, groups: Sequence[TrainedGroup], batch: Batch, settings: UpdateSettings
