@@ -23,7 +23,7 @@ from eurekaflow.verifiers.sandbox import Limits, SandboxUnavailable
 REPOSITORY = "eurekaflow-candidate"
 LABEL = "eurekaflow.sandbox"
 HOST = "eurekaflow.host"  # label: the process that a container belongs to
-ENDED = ["created", "exited", "dead"]
+ENDED = ("created", "exited", "dead")
 DOCKER = Path(__file__).resolve().parent.parent / "docker"
 ZYGOTES_BYTES = 512 << 20  # the porter and two zygotes, one with scipy, beside the candidate
 OWN_PROCESSES = 16
@@ -102,10 +102,10 @@ class Engine:
 
     def sweep(self) -> None:
         """Remove the ended containers of hosts that are gone: one that was killed removes none."""
-        filters = {"label": f"{LABEL}=candidate", "status": ENDED}
-        try:
-            for found in self.api.containers(all=True, filters=filters):
-                if not Path("/proc", found["Labels"].get(HOST) or "-").exists():
+        try:  # asked by label alone: Podman knows no state "dead" and refuses to look for it
+            for found in self.api.containers(all=True, filters={"label": f"{LABEL}=candidate"}):
+                alive = Path("/proc", found["Labels"].get(HOST) or "-").exists()
+                if found["State"] in ENDED and not alive:
                     with contextlib.suppress(self.errors):
                         self.api.remove_container(found["Id"], force=True)
         except (self.errors, OSError) as problem:
