@@ -28,8 +28,8 @@ SIZES = {
     "wave": 4, "micro_batch": 4, "max_new_tokens": 16, "budget_s": 0.5, "cases": 1, "window": 2048,
     "kl": 0, "threads": 1,  # other tests run beside this
 }  # fmt: skip
-# An update is the same for every problem but for its lengths, and two thirds of a run's time: one
-# of each kind of answer trains, numbers, C++ and SQL; the others sample, judge and choose.
+# An update is the same for every problem but for its lengths, and slow: one of each kind of answer
+# trains, numbers, C++ and SQL; the others sample, judge and choose.
 TRAINED = ("erdos", "ahc058", "sql-query")
 FOUND = """
     select r.problem, r.state, count(*) filter (where a.outcome is not null) as judged,

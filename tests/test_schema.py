@@ -137,12 +137,14 @@ def test_a_database_that_is_no_unicode_is_refused_with_the_command(
     cluster: postgres.Cluster,
 ) -> None:
     with psycopg.connect(cluster.url, autocommit=True) as connection:
-        connection.execute("drop database if exists raw_bytes")
         connection.execute(
             "create database raw_bytes template template0 encoding 'SQL_ASCII' locale 'C'"
         )
-    with pytest.raises(SchemaMismatch, match="SQL_ASCII") as refusal:
-        schema.bootstrap(cluster.url_of("raw_bytes"))
+        try:
+            with pytest.raises(SchemaMismatch, match="SQL_ASCII") as refusal:
+                schema.bootstrap(cluster.url_of("raw_bytes"))
+        finally:
+            connection.execute("drop database raw_bytes with (force)")
     assert "--encoding=UTF8" in refusal.value.fix
 
 
