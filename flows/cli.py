@@ -101,6 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Exception, KeyboardInterrupt) as error:
+        # A Ctrl-C inside an exec() (every dataclass is made by one, while modules are imported)
+        # stays marked as unhandled in CPython, which then ends by the signal; a clean one resets it.
+        exec("pass")
         return report(error)
 
 

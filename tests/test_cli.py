@@ -228,6 +228,20 @@ def test_signals_end_a_command_with_their_code(number: signal.Signals, code: int
     assert (child.returncode, "Traceback" in told) == (code, False)
 
 
+def test_a_ctrl_c_while_a_dataclass_is_made_ends_with_130_too(tmp_path: Path) -> None:
+    """CPython ends `python -m` by the signal when the interrupt came up through an exec()."""
+    interrupted = (
+        "import sys, eurekaflow.flows.cli as cli\n"
+        "cli.build = lambda: lambda *_, **__: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(cli.main(['runs']))\n"
+    )
+    (tmp_path / "interrupted.py").write_text(interrupted)
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (130, False)
+
+
 def wait_until_it_catches_signals(pid: int) -> None:
     """Wait until a process that was just started has installed its handler of SIGTERM."""
     deadline = time.monotonic() + 20
