@@ -89,9 +89,9 @@ def build() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code and never shows a traceback unasked."""
-    signal.signal(signal.SIGTERM, _terminate)
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        signal.signal(signal.SIGTERM, _terminate)
         code = build()(
             tokens, exit_on_error=False, print_error=False, result_action="return_value"
         )
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Exception, KeyboardInterrupt) as error:
-        # A Ctrl-C inside an exec() (every dataclass is made by one, while modules are imported)
-        # stays marked as unhandled in CPython, which then ends by the signal; a clean one resets it.
+        # A Ctrl-C inside an exec() (dataclasses are made by one, while modules are imported) stays
+        # marked as unhandled in CPython, which then ends by the signal; a clean exec resets it.
         exec("pass")
         return report(error)
 

@@ -17,6 +17,7 @@ from eurekaflow.models.archive import Archive
 from eurekaflow.models.nights import LastRun, NightRow, ScheduleRow
 from eurekaflow.models.rows import SeedRow
 from eurekaflow.models.states import RunState
+from eurekaflow.verifiers.lookup import load
 
 STUCK = ("flat", "entropy", "validity")  # rules after which fresh weights may help
 
@@ -104,12 +105,13 @@ def restart(shift: Shift, run: LastRun) -> tuple[UUID | None, str, int | None]:
     nodes = archive.nodes(archive.run(run.uuid).id)
     best = nodes.ids[np.lexsort((nodes.seqs, -nodes.values))][: int(row.config["groups"])]
     answers = [archive.attempt(int(i)) for i in best]
+    given = load(row.config["problem"]).same_by == "construction"
     seeds = [
         SeedRow(
             slot=slot,
             value=float(answer.value or 0.0),
             program=archive.program(answer.id) or "",
-            construction=archive.construction(answer.id),
+            construction=archive.construction(answer.id) if given else None,
         )
         for slot, answer in enumerate(answers)
     ]

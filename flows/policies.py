@@ -157,7 +157,8 @@ def verified_again(s: Session, best: AttemptRow, files: list[Path]) -> float:
     from eurekaflow.flows.launch import hardware
     from eurekaflow.flows.scoring import judged, read
 
-    file = files[-1]  # the construction where there is one: it is exact, a program may not be
+    # The construction where it is the answer: it is exact, a program may not be.
+    file = files[-1] if s.problem.same_by == "construction" else files[0]
     exact = file.name == "construction.json"
     mode = s.problem.claim_mode
     verdict = judged(

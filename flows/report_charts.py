@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows import charts
 from eurekaflow.flows.rendering import number, records
+from eurekaflow.models.errors import UsageError
 from eurekaflow.models.questions import BEST, ask
 
 if TYPE_CHECKING:
@@ -139,7 +140,11 @@ def picture(
 
     ours = np.asarray(best[0]["construction"], dtype=np.float64)
     named = {**compare, f"run {str(run['run'])[:8]}, {number(best[0]['score'])}": ours}
-    return [("", problem.picture(named))]
+    try:
+        drawing = problem.picture(named)
+    except ValueError as error:
+        raise UsageError(f"cannot be drawn together: {error}", "compare its own kind") from None
+    return [("", drawing)] if drawing else []
 
 
 def case_times(metrics: Mapping[str, Any]) -> Named:

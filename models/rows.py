@@ -158,6 +158,7 @@ class VerdictRow:
     message: str = ""
     program: str | None = None
     construction: Construction | None = None
+    same_by: Literal["construction", "program"] = "construction"  # what makes two nodes the same
     stdout: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     queue_s: float = 0.0

@@ -185,7 +185,8 @@ def _checked(verdict: VerdictRow) -> VerdictRow:
 
 
 def _verdict_values(verdict: VerdictRow, contents: Contents) -> dict[str, Any]:
-    key = arrays.dedupe_key(verdict.construction, verdict.program or "")
+    compared = verdict.construction if verdict.same_by == "construction" else None
+    key = arrays.dedupe_key(compared, verdict.program or "")
     return {
         "id": verdict.attempt_id,
         "outcome": str(verdict.outcome),

@@ -232,6 +232,7 @@ def row(
         message=verdict.message,
         program=program,
         construction=verdict.construction,
+        same_by=s.problem.same_by,
         stdout=verdict.stdout[-STDOUT_TAIL:],
         metrics={**metrics_of(verdict), **_earlier(execution)},
         archivable=verdict.outcome is Outcome.VALID and s.problem.archivable(verdict.construction),

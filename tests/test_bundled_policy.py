@@ -26,7 +26,7 @@ SETTINGS = UpdateSettings(lr=4e-4, micro_batch=4)
 
 @pytest.fixture(scope="module")
 def policy(bundled_policy_folder: Path) -> LocalPolicy:
-    return LocalPolicy(bundled_policy_folder, lora_rank=8, lora_alpha=8, seed=0, threads=2)
+    return LocalPolicy(bundled_policy_folder, lora_rank=8, lora_alpha=8, seed=0, threads=1)
 
 
 def asked(policy: LocalPolicy) -> Wave:

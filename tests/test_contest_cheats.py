@@ -97,6 +97,13 @@ def test_a_python_program_is_tried_too(bench: Bench) -> None:
     assert (found.outcome, found.value) == (Outcome.VALID, 0.0)
 
 
+def test_the_net_of_the_first_case_is_kept(bench: Bench) -> None:
+    program = "print('4 0 0 9 0 9 9 0 9')"
+    found = bench.tried("ahc039", program, language="python").verdict
+    assert found.construction is not None
+    assert found.construction.tolist() == [[0, 0], [9, 0], [9, 9], [0, 9]]
+
+
 def test_what_goes_to_standard_error_is_shown_and_not_judged(bench: Bench) -> None:
     program = GOOD.replace("{ for", '{ std::fprintf(stderr, "seen"); for')
     found = bench.tried("ahc058", program).verdict

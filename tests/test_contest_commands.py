@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from eurekaflow.flows import cli
+from eurekaflow.flows import cli, report
 from eurekaflow.models.archive import Archive, RunRow
 from eurekaflow.models.settings import RunConfig, preset_values
 from eurekaflow.verifiers.contest import Contest
 from eurekaflow.verifiers.lookup import load
-from tests.archives import expand, seeds
+from tests.archives import expand, planned, sample, seeds, settle, verdict
 
 pytest_plugins = ("tests.archive_fixtures",)
 
@@ -145,6 +147,26 @@ def test_a_contest_program_is_rechecked_measured_on_held_out_cases_and_exported(
     assert exported["metric"] == "sum over 3 local cases"
     file = str(folder / exported["file"])
     assert verified(capsys, "ahc039", file, "--cases", "3")["score"] == exported["score"]
+
+
+@pytest.mark.services
+def test_programs_with_the_same_net_are_two_nodes_and_the_report_draws_it(
+    archive: Archive,
+) -> None:
+    """A polygon on one case is no state to build on; the program is."""
+    run = searched(archive, "ahc039", NET)
+    square = np.array([[0, 0], [50_000, 0], [50_000, 70_000], [0, 70_000]], dtype=np.float64)
+    with archive.hold(run.id, owner="the test") as hold:
+        parent = archive.attempts(run.id, -1)[0].id
+        sample(archive, hold, archive.plan(hold, 1, [planned(parent, size=2)]))
+        same_by = load("ahc039").same_by
+        found = [verdict(row.id, 5.0) for row in archive.attempts(run.id, 1)]
+        nets = [replace(v, construction=square, same_by=same_by) for v in found]
+        archive.store_verdicts(hold, 1, nets)
+        settle(archive, hold, 1)
+    assert len(archive.nodes(run.id).ids) == 3  # the seed and these two, the best of its children
+    page = report.of_run(archive.url, str(run.uuid)).html()
+    assert '<polygon points="0,100000 50000,100000 50000,30000 0,30000"' in page
 
 
 @pytest.mark.services

@@ -7,6 +7,7 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eurekaflow.verifiers import ahc039, ahc058
@@ -96,6 +97,17 @@ def test_the_picture_is_an_svg_with_every_fish_and_the_net() -> None:
     assert len(root.findall("{*}polygon")) == 1
     assert sum(path.attrib["d"].count("M") for path in root.findall("{*}path")) == 10_000
     assert ET.fromstring(ahc039.picture(sea, "<&")).findall("{*}polygon") == []
+
+
+def test_nets_are_drawn_over_each_other_and_other_constructions_refused() -> None:
+    contest = load("ahc039")
+    square = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 9.0], [0.0, 9.0]])
+    drawn = contest.picture({"mine": square, "<b>": square + 50})
+    assert drawn.count("<polygon") == 2
+    assert "<b>" not in drawn
+    for wrong in (np.ones(4), np.ones((3, 3)), np.full((4, 2), 1e6)):
+        with pytest.raises(ValueError, match="not a polygon"):
+            contest.picture({"wrong": wrong})
 
 
 def test_doing_nothing_scores_nothing_but_is_valid() -> None:

@@ -7,10 +7,11 @@ case score is max(0, mackerels - sardines inside + 1), the boundary being inside
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from eurekaflow.verifiers.ahc039_picture import draw
 from eurekaflow.verifiers.contest import OFFICIAL, Contest, data
 from eurekaflow.verifiers.contest_random import ContestRandom, WeightedIndex, rounded
 from eurekaflow.verifiers.contest_text import InvalidOutput, tokens, whole
-from eurekaflow.verifiers.problem import EXACT, TRAINING, Record
+from eurekaflow.verifiers.problem import EXACT, TRAINING, Construction, Judgement, Record
 
 __all__ = ["Ahc039", "InvalidOutput", "generate_input", "picture", "score"]
 
@@ -69,11 +70,11 @@ def score(input_text: str, output_text: str) -> int:
 def picture(input_text: str, output_text: str) -> str:
     """The sea as an SVG: fish, and the polygon where the output holds one that counts."""
     try:
-        polygon: Points | None = last_polygon(output_text)
+        polygons = [last_polygon(output_text)]
         caught = f"score {score(input_text, output_text)}"
     except InvalidOutput as reason:
-        polygon, caught = None, str(reason)
-    return draw(_fish(input_text), polygon, caption=caught)
+        polygons, caught = [], str(reason)
+    return draw(_fish(input_text), *polygons, caption=caught)
 
 
 @lru_cache(maxsize=8)
@@ -179,3 +180,14 @@ class Ahc039(Contest):
 
     def case_score(self, input_text: str, output_text: str) -> int:
         return score(input_text, output_text)
+
+    def judge(self, answer: object, *, exact: bool = False) -> Judgement:
+        """The score of one case, and the polygon (n x 2) that earned it."""
+        judgement = super().judge(answer, exact=exact)
+        polygon = last_polygon(cast(dict[str, str], answer)["output"])
+        return replace(judgement, construction=polygon.astype(np.float64))
+
+    def picture(self, named: Mapping[str, Construction]) -> str:
+        """Polygons over the first case."""
+        fish = _fish(self.generate_input(self.cases()[0]))
+        return draw(fish, *named.values(), caption=", ".join(named))

@@ -58,6 +58,7 @@ class Contest(Problem):
 
     answer = "cpp"
     entry_point = ""
+    same_by = "program"  # a construction is what it prints on one of its cases
     direction = "max"
     metric = METRIC
     reward_unit: ClassVar[float]  # mean case score that earns the reward 1

@@ -176,6 +176,7 @@ def _summed(problem: Contest, cases: Sequence[Case]) -> Trial:
         outcome=Outcome.VALID,
         value=value,
         reward=problem.reward(value),
+        construction=cases[0].verdict.construction,
         stdout=stdout_tail(cases[0].execution),
         metrics={"sum": sum(scores), "lowest": min(scores), **_metrics(cases)},
     )

@@ -130,6 +130,7 @@ class Problem:
     returns: ClassVar[Literal["json", "array"]] = "json"  # array: one real matrix, raw float64
     service: ClassVar[Literal["", "postgres"]] = ""  # a server that `judge` needs, see `attach`
     construction_name: ClassVar[str] = ""  # variable that holds the parent's construction
+    same_by: ClassVar[Literal["construction", "program"]] = "construction"  # equal: one node only
     target: float | None = None  # a score slightly better than the record
     records: ClassVar[tuple[Record, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = (TRAINING, EXACT)  # of `measure`
