@@ -207,6 +207,7 @@ def _text(x: float, y: float, words: str, anchor: str) -> str:
 def _svg(width: int, height: int, title: str, inside: str) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'style="max-width:{3 * width // 2}px" '  # a single small one does not fill the page
         f'aria-label="{escape(title)}"><title>{escape(title)}</title>{inside}</svg>'
     )
 
