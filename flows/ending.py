@@ -107,8 +107,8 @@ def deadline(s: Session, step: int, stage: str) -> Ending | None:
 
 def disk(s: Session) -> Ending | None:
     """Whether the disk is nearly full: less free than the reserve and one more checkpoint."""
-    kept = [row.size_bytes for row in s.archive.checkpoints(s.run.id)[-1:]]
-    needed = (s.config.disk_reserve_mb << 20) + 2 * sum(kept)
+    largest = max((row.size_bytes for row in s.archive.checkpoints(s.run.id)), default=0)
+    needed = (s.config.disk_reserve_mb << 20) + 2 * largest
     if (free := free_disk(s.place.home)) >= needed:
         return None
     text = f"only {free >> 20} MiB are free in {s.place.home}, {needed >> 20} are kept in reserve"

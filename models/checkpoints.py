@@ -62,15 +62,22 @@ def final_name(staged: str) -> Path:
 
 
 def publish(
-    staged: Path, target: Path, files: Mapping[str, str], *, confirm: Callable[[], object]
+    staged: Path,
+    target: Path,
+    files: Mapping[str, str],
+    *,
+    confirm: Callable[[], object],
+    fresh: bool = False,
 ) -> int:
     """Move a checked staging folder onto its final name; returns its size in bytes.
 
     Safe to repeat: a target that is there and sound stays, and only the syncing is done again.
-    `confirm` raises when the run is no longer ours; it is called before anything is moved.
+    `confirm` raises when the run is no longer ours; it is called before anything is moved. What
+    this process has written itself a moment ago is `fresh`, and not read again.
     """
     if staged.exists() and not sound(target, files):
-        check(staged, files)
+        if not fresh:
+            check(staged, files)
         _move(staged, target, confirm)
     else:
         check(target, files)

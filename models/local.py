@@ -7,6 +7,7 @@ replayed bit for bit; on CUDA it cannot, and only missing slots are asked for.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,9 +110,11 @@ class LocalPolicy:
             self.folder, device=self.device, dtype=self.dtype, threads=self.threads, kernel=kernel
         )
 
+    def holds(self, version: Version) -> bool:
+        return self._resident == (version.number, version.sha256)
+
     def ensure(self, version: Version) -> None:
-        wanted = (version.number, version.sha256)
-        if self._resident is not None and self._resident == wanted:
+        if self.holds(version):
             return
         self._resident = None
         if version.folder is None:
@@ -120,7 +123,7 @@ class LocalPolicy:
         else:
             self._read(version.folder, version.sha256)
         self._refresh()
-        self._resident = wanted
+        self._resident = (version.number, version.sha256)
 
     def sample(self, wave: Wave) -> Iterator[Response]:
         self._number()
@@ -133,14 +136,14 @@ class LocalPolicy:
         return self._together.sample(waves)
 
     def update(
-        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path
+        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path | None
     ) -> UpdateReport:
         number = self._number()
         self._resident = None  # until the update is whole, the weights are no version
         metrics = self._trainer.update(groups, settings)
         self._refresh()
-        files = adapter_files.stage(staging, self._contents())
-        sha256 = files[adapter_files.ADAPTER]
+        files = {} if staging is None else adapter_files.stage(staging, self._contents())
+        sha256 = files.get(adapter_files.ADAPTER) or hashlib.sha256(self._weights()).hexdigest()
         self._resident = (number + 1, sha256)
         return UpdateReport(metrics=metrics, files=files, sha256=sha256)
 
@@ -156,15 +159,18 @@ class LocalPolicy:
             raise RuntimeError("no version is resident: call ensure(version) first")
         return self._resident[0]
 
-    def _contents(self) -> dict[str, bytes]:
+    def _weights(self) -> bytes:
         weights = {name: p.detach().cpu() for name, p in self._trainer.parameters.items()}
+        return st.save(weights, {"format": "pt"})
+
+    def _contents(self) -> dict[str, bytes]:
         moments = {
             f"{kind}/{name}": tensor.cpu().reshape(tensor.shape)
             for name, tensors in self._trainer.state().items()
             for kind, tensor in tensors.items()
         }
         return {
-            adapter_files.ADAPTER: st.save(weights, {"format": "pt"}),
+            adapter_files.ADAPTER: self._weights(),
             adapter_files.OPTIMIZER: st.save(moments),
             adapter_files.CONFIG: adapter.peft_config(
                 self._layers,

@@ -97,7 +97,7 @@ class UpdateSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateReport:
-    """What one update did, and the files it staged."""
+    """What one update did, and the files it staged, if any."""
 
     metrics: dict[str, float] = field(default_factory=dict)  # loss, grad_norm, …
     files: dict[str, str] = field(default_factory=dict)  # staged file name -> sha256
@@ -133,6 +133,9 @@ class Policy(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """Model hash, dtype, threads, device, library versions: what bit equality depends on."""
 
+    def holds(self, version: Version) -> bool:
+        """Whether `version` is resident: then its files need not be there, nor be read."""
+
     def ensure(self, version: Version) -> None:
         """Make `version` resident; free when it is. Raises CheckpointDamaged."""
 
@@ -146,12 +149,13 @@ class Policy(Protocol):
         """
 
     def update(
-        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path
+        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path | None
     ) -> UpdateReport:
         """One optimizer step from the resident version t; stages version t+1 into `staging`.
 
-        A pure function of (version t, groups, settings). Afterwards t+1 is resident but unnamed:
-        call `ensure` with its folder and hash once it is committed.
+        Without a folder nothing is written, and the report has the hash only. A pure function of
+        (version t, groups, settings). Afterwards t+1 is resident but unnamed: call `ensure` with
+        its folder and hash once it is committed.
         """
 
     def close(self) -> None: ...

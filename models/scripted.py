@@ -7,6 +7,7 @@ is really learned, as a softmax with one weight per answer. It needs no torch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -75,13 +76,15 @@ class ScriptedPolicy:
     def fingerprint(self) -> dict[str, str]:
         return {"model": "scripted", "device": "cpu", "dtype": "float64"}
 
+    def holds(self, version: Version) -> bool:
+        return self._resident == (version.number, version.sha256)
+
     def ensure(self, version: Version) -> None:
-        wanted = (version.number, version.sha256)
-        if self._resident is not None and self._resident == wanted:
+        if self.holds(version):
             return
         self._resident = None
         self._state = self._fresh() if version.folder is None else _read(version)
-        self._resident = wanted
+        self._resident = (version.number, version.sha256)
 
     def sample(self, wave: Wave) -> Iterator[Response]:
         number = self._number()
@@ -106,7 +109,7 @@ class ScriptedPolicy:
         return in_turn(self, waves)
 
     def update(
-        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path
+        self, groups: Sequence[TrainedGroup], settings: UpdateSettings, staging: Path | None
     ) -> UpdateReport:
         number = self._number()
         responses = [response for group in groups for response in group.responses]
@@ -115,8 +118,8 @@ class ScriptedPolicy:
             np.zeros(len(self.weights)),
         )
         self._state = _adam(self._state, gradient, settings)
-        files = adapter_files.stage(staging, self._contents())
-        sha256 = files[adapter_files.ADAPTER]
+        files = {} if staging is None else adapter_files.stage(staging, self._contents())
+        sha256 = files.get(adapter_files.ADAPTER) or hashlib.sha256(self._weights()).hexdigest()
         self._resident = (number + 1, sha256)
         metrics = {**_metrics(responses), "grad_norm": float(np.linalg.norm(gradient))}
         return UpdateReport(metrics=metrics, files=files, sha256=sha256)
@@ -161,10 +164,13 @@ class ScriptedPolicy:
         one_hot[matching[0]] = 1.0
         return one_hot - self._chances()
 
+    def _weights(self) -> bytes:
+        return bytes(sn.save({"weights": self.weights}))
+
     def _contents(self) -> dict[str, bytes]:
         moments = {name: value for name, value in self._state.items() if name != "weights"}
         return {
-            adapter_files.ADAPTER: sn.save({"weights": self.weights}),
+            adapter_files.ADAPTER: self._weights(),
             adapter_files.OPTIMIZER: sn.save(moments),
         }
 

@@ -100,6 +100,9 @@ class RunConfig(BaseModel):
         description="a core to itself for each candidate, over all runs of this machine; "
         "none = where the problem is timed",
     )
+    checkpoint_every: int = Field(
+        1, ge=1, description="steps from one saved version to the next; those between are replayed"
+    )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept on disk")
     keep_every: int | None = Field(None, ge=1, description="and every n-th; none = no others")
     keep_best: bool = Field(False, description="and that of the step with the best attempt")
@@ -190,6 +193,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "budget_s": 0.5,
         "cases": 10,
         "micro_batch": 32,
+        "checkpoint_every": 8,
     },
     "paper": {
         "model": "openai/gpt-oss-120b",

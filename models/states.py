@@ -42,7 +42,7 @@ class CheckpointState(StrEnum):
     """Whether a checkpoint's files are meant to exist."""
 
     KEPT = "kept"  # commit_step; pruned -> kept, by restore_checkpoint
-    PRUNED = "pruned"  # kept -> pruned, by mark_pruned; copied steps of a fork start here
+    PRUNED = "pruned"  # kept -> pruned, by mark_pruned; what is not saved, or copied, starts here
 
 
 class NightState(StrEnum):

@@ -37,8 +37,9 @@ _UPDATED = """
     where run_id = :run and step = :step"""
 _CHECKPOINT = """
     insert into archive.checkpoints
-        (run_id, step, version, path, sha256, size_bytes, files, optimizer_sha256, reason)
-    values (:run, :step, :version, :path, :sha256, :size_bytes, :files, :optimizer_sha256, :reason)
+        (run_id, step, version, path, sha256, size_bytes, files, optimizer_sha256, state, reason)
+    values (:run, :step, :version, :path, :sha256, :size_bytes, :files, :optimizer_sha256, :state,
+        :reason)
     on conflict (run_id, step) do nothing"""
 _COMMIT = """
     update archive.steps s set stage = 'committed', committed_at = now(),

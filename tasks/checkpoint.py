@@ -12,7 +12,7 @@ from typing import Any
 from eurekaflow.models.checkpoints import final_name, publish
 from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.rows import CheckpointRow
-from eurekaflow.models.states import Stage
+from eurekaflow.models.states import CheckpointState, Stage
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.prune import prune
@@ -32,17 +32,32 @@ def checkpoint(run_id: str, step: int) -> None:
         staging = None if row is None else row.staging
         produced = None if staging is None else named(s, step, staging)
         s.archive.commit_step(s.hold, step, produced)
-        if produced is not None:
+        if produced is not None and produced.state == CheckpointState.KEPT:
             s.policy.ensure(version(s, produced))
             prune(s)
 
 
 def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
-    """The staged folder under its final name, as the row that will name it."""
-    path = final_name(staging["folder"])
+    """The staged folder under its final name, as the row that will name it.
+
+    A version that is not saved is one whose files were pruned from the start.
+    """
     files, sha256, reason = dict(staging["files"]), staging["sha256"], ""
+    number = step + 1 - s.run.policy_from
+    if not staging["folder"]:
+        return CheckpointRow(
+            step=step,
+            version=number,
+            path="",
+            sha256=sha256,
+            state=CheckpointState.PRUNED,
+            reason=f"not saved: checkpoint_every is {s.config.checkpoint_every}",
+        )
+    path = final_name(staging["folder"])
     try:
-        size = publish(s.folder / staging["folder"], s.folder / path, files, confirm=s.confirm)
+        fresh = s.staged_here == staging["folder"]
+        staged, target = s.folder / staging["folder"], s.folder / path
+        size = publish(staged, target, files, confirm=s.confirm, fresh=fresh)
     except CheckpointDamaged as damage:
         tell(s, step, f"the staged weights are damaged: {damage.message}; the update is repeated")
         make_resident(s, step)
@@ -54,7 +69,7 @@ def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
         size = publish(s.replay_folder(step), s.folder / path, files, confirm=s.confirm)
     return CheckpointRow(
         step=step,
-        version=step + 1 - s.run.policy_from,
+        version=number,
         path=str(path),
         sha256=sha256,
         files=files,

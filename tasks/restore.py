@@ -31,7 +31,7 @@ class Weights:
 
 def find(s: Session, step: int) -> Weights:
     """The newest weights committed before `step`, and what must be replayed to have them."""
-    line = [row for row in s.archive.checkpoints(s.run.id) if s.run.policy_from <= row.step < step]
+    line = line_to(s, step)
     damage: list[str] = []
     for at in range(len(line) - 1, -1, -1):
         found = damaged(s, line[at])
@@ -43,9 +43,23 @@ def find(s: Session, step: int) -> Weights:
     return Weights(wanted=wanted, base=None, replayed=tuple(line), damage=tuple(damage[:1]))
 
 
+def line_to(s: Session, step: int) -> list[CheckpointRow]:
+    """The versions of the policy in use that were committed before `step`, oldest first."""
+    rows = s.archive.checkpoints(s.run.id)
+    return [row for row in rows if s.run.policy_from <= row.step < step]
+
+
+def newest(s: Session, step: int) -> CheckpointRow | None:
+    """The version that `step` samples and trains with; None: version 0."""
+    line = line_to(s, step)
+    return line[-1] if line else None
+
+
 def damaged(s: Session, row: CheckpointRow) -> str | None:
     """What is wrong with a checkpoint, in words; None for a sound one."""
     if row.state != CheckpointState.KEPT:
+        if not row.path:
+            return f"the weights of step {row.step} were {row.reason}"
         return f"the weights of step {row.step} were pruned: {row.reason or 'no reason given'}"
     try:
         check(s.folder / row.path, row.files, size_bytes=row.size_bytes)
@@ -59,6 +73,8 @@ def make_resident(s: Session, step: int) -> None:
 
     Raises CheckpointDamaged when the tokens for that are gone.
     """
+    if s.policy.holds(version(s, newest(s, step))):
+        return
     weights = find(s, step)
     wanted = replay(s, weights) if weights.replayed else weights.wanted
     s.policy.ensure(version(s, wanted))

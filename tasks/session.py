@@ -89,6 +89,7 @@ class Session:
         self.folder = place.home / "runs" / str(self.run.uuid)
         self.changed: dict[str, Any] = {}  # versions and fingerprint that are not the run's
         self.spent_here: dict[tuple[int, str], Spent] = {}  # by step and stage, under this hold
+        self.staged_here = ""  # the folder that this session's last update wrote
         self.asked_prefect = 0.0  # monotonic time at which Prefect was last asked for its word
         self.ending: Ending | None = None  # why the run ends before its steps are used up
         self._opened = contextlib.ExitStack()

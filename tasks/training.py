@@ -39,8 +39,10 @@ class Lesson:
     tokens: int = 0  # of prompts and responses trained on
 
 
-def learn(s: Session, step: int, folder: Path) -> Lesson:
+def learn(s: Session, step: int, folder: Path | None) -> Lesson:
     """Train the resident weights on an archived step and stage the files of the next version.
+
+    Without a folder the next version is in memory only.
 
     No update happens where the settings say so, where an older policy sampled the step, or where
     no attempt has a reward.
@@ -53,9 +55,10 @@ def learn(s: Session, step: int, folder: Path) -> Lesson:
     if config.advantage == "none" or not sampled_by_it or not any(g.attempts for g in batch):
         return Lesson(stats=stats)
     s.confirm()
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier try by this owner
-    folder.mkdir(parents=True)
-    reach("update.empty_staging")
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier try by this owner
+        folder.mkdir(parents=True)
+        reach("update.empty_staging")
     groups = lessons(batch, signals)
     tokens = sum(len(g.prompt_ids) + len(r.token_ids) for g in groups for r in g.responses)
     report = s.policy.update(groups, update_settings(config), folder)

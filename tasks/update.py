@@ -37,11 +37,13 @@ def update(run_id: str, step: int) -> None:
         return
     s.notify("stage", step=step, stage="update")
     started = time.monotonic()
-    folder = s.staging_folder(step)
+    folder = s.staging_folder(step) if saved(s, step) else None
     with metered(s, step, "update") as meter:
         lesson = learned(s, step, folder)
         base = lesson.tokens if s.config.kl else 0
         meter.tokens(read=base, trained=lesson.tokens)
+    staging = None if lesson.report is None else staged(folder, lesson.report)
+    s.staged_here = staging["folder"] if staging else ""
     warn_extremes(s, step, lesson.stats)
     warn_gap(s, step, lesson.report)
     s.archive.record_update(
@@ -50,11 +52,16 @@ def update(run_id: str, step: int) -> None:
         group_stats=lesson.stats,
         metrics={} if lesson.report is None else lesson.report.metrics,
         seconds=time.monotonic() - started,
-        staging=None if lesson.report is None else staged(folder.name, lesson.report),
+        staging=staging,
     )
 
 
-def learned(s: Session, step: int, folder: Path) -> Lesson:
+def saved(s: Session, step: int) -> bool:
+    """Whether the weights of a step are written down: every n-th step's, and the last planned."""
+    return (step + 1) % s.config.checkpoint_every == 0 or step + 1 == s.config.steps
+
+
+def learned(s: Session, step: int, folder: Path | None) -> Lesson:
     """What the step teaches; nothing, when its update fails twice for the same reason.
 
     Then the culprit is the step: it is left untrained, the weights stay, and its metrics say why.
@@ -68,7 +75,7 @@ def learned(s: Session, step: int, folder: Path) -> Lesson:
             s.confirm()
             return lesson
         except FencedOut:
-            shutil.rmtree(folder, ignore_errors=True)  # named by no row, and of our epoch
+            forget(folder)
             raise
         except Exception as error:
             if isinstance(error, EurekaError) or device_fault(error) or not tries_left:
@@ -76,7 +83,7 @@ def learned(s: Session, step: int, folder: Path) -> Lesson:
             reason = f"update: {type(error).__name__}: {error}"
         s.drop("policy")  # half an update may be in it
         if (times := s.archive.note_failure(s.hold, step, reason)) >= 2:
-            shutil.rmtree(folder, ignore_errors=True)
+            forget(folder)
             if times == 2 and failures(s, step - 1, reason) >= 2:
                 raise StepStuck(
                     f"two steps running could not be trained, {step} the second ({reason})",
@@ -94,9 +101,16 @@ def failures(s: Session, step: int, reason: str) -> int:
     return 0 if row is None else int(row.metrics.get("failures", {}).get(reason, 0))
 
 
-def staged(folder: str, report: UpdateReport) -> dict[str, Any]:
-    """What the archive remembers of staged files."""
-    return {"folder": folder, "files": report.files, "sha256": report.sha256}
+def forget(folder: Path | None) -> None:
+    """Remove what was staged: named by no row, and of our epoch."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def staged(folder: Path | None, report: UpdateReport) -> dict[str, Any]:
+    """What the archive remembers of a new version; without a folder, its hash alone."""
+    name = "" if folder is None else folder.name
+    return {"folder": name, "files": report.files, "sha256": report.sha256}
 
 
 def warn_extremes(s: Session, step: int, stats: Sequence[GroupStats]) -> None:

@@ -79,6 +79,22 @@ def killed_at_random(world: World, times: int, *, seed: int = 1, bundled: bool =
         case.ends_as_its_twin(fault)
 
 
+def killed_between_saved_weights(world: World) -> None:
+    """SIGKILL where the first step's weights are in no file: the end is the same."""
+    fault = "SIGKILL between saved versions of the weights"
+    points = ("record_update.before_commit", "record_update.after_commit",
+              "commit_step.before_commit", "commit_step.after_commit", "plan.after_commit",
+              "sample.after_wave")  # fmt: skip
+    for point in points:
+        case = world.case(checkpoint_every=2)
+        killed_at(case, fault, point)
+        before = time.monotonic()
+        runner, code = case.live()
+        assert code == 0, f"{fault}: after {point} the run ended with {code}"
+        world.tally.of(fault).seconds += again(before, runner)
+        case.equals_its_twin(fault)
+
+
 def killed_while_replaying(world: World) -> None:
     """SIGKILL around the row that names replayed weights, its checkpoint torn before each life."""
     fault = "SIGKILL while damaged weights are replayed"

@@ -45,6 +45,7 @@ def torture(home: Path, instants: int, bundled: int, seed: int) -> None:
     world = World(cluster.url, home)
     try:
         faults.killed_at_points(world, POINTS)
+        faults.killed_between_saved_weights(world)
         faults.killed_while_replaying(world)
         faults.killed_while_giving_up(world)
         faults.killed_at_random(world, instants, seed=seed)

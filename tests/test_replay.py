@@ -91,6 +91,53 @@ def test_weights_that_come_out_otherwise_are_told_and_recorded(
     assert scripted.archive.checkpoints(run.id)[-1].sha256 != recorded
 
 
+@pytest.mark.parametrize("policy", ["scripted", "tiny"])
+def test_versions_that_are_not_saved_are_replayed_bit_for_bit(
+    request: pytest.FixtureRequest, policy: str
+) -> None:
+    runs: TrainedRuns = request.getfixturevalue(policy)
+    run, twin = runs.add(steps=6, checkpoint_every=3), runs.add(steps=6)
+    runs.learn(twin, 0, 1, 2, 3, 4, 5)
+    runs.learn(run, 0, 1)
+    assert not runs.folders(run)
+    reasons = [row.reason for row in runs.archive.checkpoints(run.id)]
+    assert reasons == 2 * ["not saved: checkpoint_every is 3"]
+    assert not [note for note in runs.notes if "replayed" in note]
+    runs.learn(run, 2)  # in another session
+    runs.learn(run, 3, commit=False)  # ends before the commit, with the update in no file
+    runs.open(run)
+    checkpoint.fn(str(run.uuid), 3)
+    session.close(str(run.uuid))
+    runs.learn(run, 4, 5)
+    assert [note.split(", without")[0] for note in runs.notes if "replayed" in note] == [
+        f"the weights of step 1 were {reasons[0]}; the 2 updates are replayed from version 0",
+        f"the weights of step 3 were {reasons[0]}; the update is "
+        "replayed from the weights of step 2",
+    ]
+    assert not [note for note in runs.notes if "not identical" in note]
+    assert [row[:2] for row in runs.content(run, WEIGHTS)] == [
+        row[:2] for row in runs.content(twin, WEIGHTS)
+    ]
+    assert runs.content(run, TREE) == runs.content(twin, TREE)
+    newest = runs.archive.checkpoints(run.id)[-1]
+    assert (newest.step, newest.state) == (5, "kept")
+
+
+def test_the_last_planned_version_is_saved(scripted: TrainedRuns) -> None:
+    run = scripted.add(steps=2, checkpoint_every=8)
+    scripted.learn(run, 0, 1)
+    assert [row.state for row in scripted.archive.checkpoints(run.id)] == ["pruned", "kept"]
+
+
+def test_weights_that_are_resident_are_not_read_again(
+    scripted: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scripted.add()
+    monkeypatch.setattr("eurekaflow.tasks.restore.check", None)
+    scripted.learn(run, 0, 1, 2)
+    assert not scripted.notes
+
+
 @pytest.mark.parametrize("break_", [delete, truncate, flip], ids=lambda f: f.__name__)
 def test_staged_weights_that_are_damaged_before_the_commit_are_made_again(
     scripted: TrainedRuns, break_: Callable[[Path], None]

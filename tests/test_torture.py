@@ -95,6 +95,9 @@ class TestKilled:
     def test_postgres_under_a_run(self, world: World, home: Path) -> None:
         faults.postgres_killed(world, lambda: torture_servers.kill_postgres(home))
 
+    def test_between_saved_weights(self, world: World) -> None:
+        faults.killed_between_saved_weights(world)
+
     def test_while_damaged_weights_are_replayed(self, world: World) -> None:
         faults.killed_while_replaying(world)
 

@@ -71,7 +71,7 @@ class TrainedRuns:
         return self.archive.query(sql, params=(run.id,), as_reader=False)[1]
 
     def folders(self, run: RunRow) -> list[Path]:
-        return sorted((self.home / "runs" / str(run.uuid) / "checkpoints").iterdir())
+        return sorted((self.home / "runs" / str(run.uuid) / "checkpoints").glob("*"))
 
 
 def delete(folder: Path) -> None:
