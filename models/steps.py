@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,22 +65,28 @@ class Steps(Planning):
     def store_responses(
         self, hold: database.Fence, step: int, group_index: int, responses: Sequence[Response]
     ) -> StoreCount:
-        """Store sampled responses with their tokens; stored rows are kept and compared.
+        """Store sampled responses of a group with their tokens, as `store_groups` does."""
+        return self.store_groups(hold, step, {group_index: responses})
 
-        An attempt that was given up meanwhile stays so, without a response.
-        Raises UsageError for a slot that was never planned.
+    @database.repeated
+    def store_groups(
+        self, hold: database.Fence, step: int, answers: Mapping[int, Sequence[Response]]
+    ) -> StoreCount:
+        """Store responses of several groups, by group index, in one transaction.
+
+        Stored rows are kept and compared. An attempt that was given up meanwhile stays so, without
+        a response. Raises UsageError for a slot that was never planned.
         """
         with self._write(hold, "store_responses") as connection:
-            slots = [response.attempt_index for response in responses]
-            key = (hold.run_id, step, group_index, slots)
-            stored = {row[0]: row[1:] for row in database.binary_rows(connection, _STORED, key)}
-            if unknown := sorted(set(slots) - stored.keys()):
-                raise UsageError(f"step {step} group {group_index} has no slots {unknown}")
-            new = [r for r in responses if stored[r.attempt_index][-1] == "planned"]
-            _insert_responses(connection, [(stored[r.attempt_index][0], r) for r in new])
-        replayed = [r for r in responses if stored[r.attempt_index][2] is not None]
-        same = sum(_same(response, stored[response.attempt_index]) for response in replayed)
-        return StoreCount(inserted=len(new), identical=same, different=len(replayed) - same)
+            counts = [
+                _store_group(connection, (hold.run_id, step, group), responses)
+                for group, responses in answers.items()
+            ]
+        return StoreCount(
+            inserted=sum(count.inserted for count in counts),
+            identical=sum(count.identical for count in counts),
+            different=sum(count.different for count in counts),
+        )
 
     @database.repeated
     def store_verdicts(
@@ -126,6 +132,22 @@ class Steps(Planning):
         }
         with self._write(hold, "stage_done") as connection:
             database.run(connection, _STAGE_DONE, run=hold.run_id, step=step, **values)
+
+
+def _store_group(
+    connection: Connection, place: tuple[int, int, int], responses: Sequence[Response]
+) -> StoreCount:
+    """The responses of one group of a step, `place` = (run, step, group)."""
+    slots = [response.attempt_index for response in responses]
+    found = database.binary_rows(connection, _STORED, (*place, slots))
+    stored = {row[0]: row[1:] for row in found}
+    if unknown := sorted(set(slots) - stored.keys()):
+        raise UsageError(f"step {place[1]} group {place[2]} has no slots {unknown}")
+    new = [r for r in responses if stored[r.attempt_index][-1] == "planned"]
+    _insert_responses(connection, [(stored[r.attempt_index][0], r) for r in new])
+    replayed = [r for r in responses if stored[r.attempt_index][2] is not None]
+    same = sum(_same(response, stored[response.attempt_index]) for response in replayed)
+    return StoreCount(inserted=len(new), identical=same, different=len(replayed) - same)
 
 
 def _insert_responses(connection: Connection, new: Sequence[tuple[int, Response]]) -> None:

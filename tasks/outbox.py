@@ -1,33 +1,38 @@
 """Responses on their way to the archive: stored by count, and by time where few finish.
 
 A group that fills slowly does not keep what it has in memory: a thread stores whatever has waited
-for a second. Leaving the block stores the rest, whatever ended it.
+for a second. Where the sampling thread feeds a device, the other thread does all the storing.
+Leaving the block stores the rest, whatever ended it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from eurekaflow.models.policy import Response
 
 WAIT_S = 1.0  # for which a finished response may be in memory alone
-Store = Callable[[int, list[Response]], None]  # (group, its responses), one call at a time
+Store = Callable[[Mapping[int, list[Response]]], None]  # responses by group, one call at a time
 
 
 class Outbox:
     """Collects responses by group and hands them to `store`, `every` at a time or after WAIT_S.
 
-    An error of `store` is raised by the next `add`, or at the end of the block.
+    `aside` keeps `add` from storing: it never waits for the database. An error of `store` is
+    raised by the next `add`, or at the end of the block.
     """
 
-    def __init__(self, store: Store, *, every: int) -> None:
-        self._store, self._every = store, every
+    def __init__(self, store: Store, *, every: int, aside: bool = False) -> None:
+        self._store, self._every, self._aside = store, every, aside
+        self._wait_s = WAIT_S / 10 if aside else WAIT_S  # less is left for the block's end
         self._rows: dict[int, list[Response]] = {}
         self._since: dict[int, float] = {}  # when a group's oldest row came
-        self._guard, self._stop = threading.Lock(), threading.Event()
+        self._guard = threading.Lock()  # of what is collected
+        self._turn = threading.Lock()  # to store
+        self._full, self._stop = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._watch, name="outbox", daemon=True)
 
@@ -42,6 +47,7 @@ class Outbox:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        self._full.set()
         self._thread.join()
         self._raise()
         self._send(older_than_s=0.0)
@@ -52,26 +58,39 @@ class Outbox:
         with self._guard:
             self._rows.setdefault(group, []).append(response)
             self._since.setdefault(group, time.monotonic())
-            if len(self._rows[group]) >= self._every:
-                self._send_group(group)
+            full = len(self._rows[group]) >= self._every
+        if full and self._aside:
+            self._full.set()
+        elif full:
+            self._send(older_than_s=self._wait_s)
 
     def _watch(self) -> None:
-        while not self._stop.wait(WAIT_S / 4):
+        while not self._stop.is_set():
+            self._full.wait(self._wait_s / 4)
+            self._full.clear()
             try:
-                self._send(older_than_s=WAIT_S)
+                self._send(older_than_s=self._wait_s)
             except BaseException as error:
                 self._error = error
                 return
 
     def _send(self, *, older_than_s: float) -> None:
+        """Store the groups that are full or old enough, together."""
+        with self._turn:
+            if taken := self._take(older_than_s):
+                self._store(taken)
+
+    def _take(self, older_than_s: float) -> dict[int, list[Response]]:
         with self._guard:
             now = time.monotonic()
-            for group in [g for g, at in self._since.items() if now - at >= older_than_s]:
-                self._send_group(group)
-
-    def _send_group(self, group: int) -> None:
-        del self._since[group]
-        self._store(group, self._rows.pop(group))
+            due = [
+                group
+                for group, since in self._since.items()
+                if now - since >= older_than_s or len(self._rows[group]) >= self._every
+            ]
+            for group in due:
+                del self._since[group]
+            return {group: self._rows.pop(group) for group in due}
 
     def _raise(self) -> None:
         if self._error is not None:

@@ -51,17 +51,18 @@ def fill(s: Session, step: int, missing: Missing, meter: Meter) -> int:
     def store(work: Sequence[Wave]) -> None:
         length = {wave.group_index: len(wave.prompt_ids) for wave in work}
 
-        def write(group_index: int, rows: list[Response]) -> None:
+        def write(answers: Mapping[int, list[Response]]) -> None:
             nonlocal stored
-            count = s.archive.store_responses(s.hold, step, group_index, rows)
+            count = s.archive.store_groups(s.hold, step, answers)
             meter.tokens(
-                read=len(rows) * length[group_index], sampled=sum(len(r.token_ids) for r in rows)
+                read=sum(len(rows) * length[group] for group, rows in answers.items()),
+                sampled=sum(len(r.token_ids) for rows in answers.values() for r in rows),
             )
             stored += count.inserted
             report(s, step, stored, total, count.different)
 
         every = STORE_EVERY if s.policy.replay == "exact" else STORE_TOGETHER
-        with Outbox(write, every=every) as outbox:
+        with Outbox(write, every=every, aside=s.policy.concurrent) as outbox:
             for wave, response in s.policy.sample_together(work):
                 outbox.add(work[wave].group_index, response)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,8 +24,9 @@ from eurekaflow.verifiers.sandbox import SandboxUnavailable
 class Stored(list[tuple[int, list[int]]]):
     """What was written: groups with their slots."""
 
-    def __call__(self, group: int, rows: list[Response]) -> None:
-        self.append((group, [r.attempt_index for r in rows]))
+    def __call__(self, answers: Mapping[int, list[Response]]) -> None:
+        for group, rows in answers.items():
+            self.append((group, [r.attempt_index for r in rows]))
 
 
 def response(slot: int) -> Response:
@@ -71,8 +73,23 @@ def test_what_was_finished_is_stored_when_sampling_breaks() -> None:
     assert stored == [(4, [0])]
 
 
+def test_an_outbox_aside_never_keeps_the_sampler_waiting() -> None:
+    stored, free = Stored(), threading.Event()
+
+    def slow(answers: Mapping[int, list[Response]]) -> None:
+        assert free.wait(10)
+        stored(answers)
+
+    with Outbox(slow, every=1, aside=True) as outbox:
+        for slot in range(3):
+            outbox.add(4, response(slot))
+        assert stored == []
+        free.set()
+    assert [slot for _, slots in stored for slot in slots] == [0, 1, 2]
+
+
 def test_an_archive_that_fails_behind_the_sampler_is_told_to_it() -> None:
-    def broken(group: int, rows: list[Response]) -> None:
+    def broken(answers: Mapping[int, list[Response]]) -> None:
         raise ArchiveUnavailable("gone")
 
     def sampling() -> None:
