@@ -171,11 +171,14 @@ def peft_config(
 
 
 def matmul_kind(weight: Tensor) -> str:
-    """Which kernel multiplies by frozen weights: decided by platform and dtype alone."""
+    """Which kernel multiplies by frozen weights: decided by processor and dtype alone."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if weight.device.type == "cpu" and x86 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return "onednn-packed"
-    return "torch"
+    onednn = torch.ops.mkldnn
+    if weight.device.type != "cpu" or not x86 or not hasattr(onednn, "_linear_pointwise"):
+        return "torch"
+    if weight.dtype == torch.bfloat16 and not onednn._is_mkldnn_bf16_supported():
+        return "torch"  # without AVX-512 oneDNN refuses to lay it out
+    return "onednn-packed"
 
 
 def _packed(weight: Tensor) -> Tensor | None:
