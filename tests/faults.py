@@ -82,10 +82,7 @@ def killed_at_random(world: World, times: int, *, seed: int = 1, bundled: bool =
 def killed_between_saved_weights(world: World) -> None:
     """SIGKILL where the first step's weights are in no file: the end is the same."""
     fault = "SIGKILL between saved versions of the weights"
-    points = ("record_update.before_commit", "record_update.after_commit",
-              "commit_step.before_commit", "commit_step.after_commit", "plan.after_commit",
-              "sample.after_wave")  # fmt: skip
-    for point in points:
+    for point in ("record_update.after_commit", "commit_step.after_commit", "sample.after_wave"):
         case = world.case(checkpoint_every=2)
         killed_at(case, fault, point)
         before = time.monotonic()

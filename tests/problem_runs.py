@@ -25,7 +25,7 @@ from eurekaflow.models.settings import RunConfig
 from eurekaflow.tasks import session
 
 SIZES = {
-    "wave": 4, "micro_batch": 4, "max_new_tokens": 16, "budget_s": 0.5, "cases": 1, "window": 2048,
+    "wave": 4, "micro_batch": 4, "max_new_tokens": 6, "budget_s": 0.5, "cases": 1, "window": 2048,
     "kl": 0, "threads": 1,  # other tests run beside this
 }  # fmt: skip
 # An update is the same for every problem but for its lengths, and slow: one of each kind of answer

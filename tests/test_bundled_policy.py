@@ -36,7 +36,7 @@ def asked(policy: LocalPolicy) -> Wave:
         group_index=0,
         slots=(0, 1, 2, 3),
         prompt_ids=policy.encode(ASK),
-        max_new_tokens=24,
+        max_new_tokens=12,
         stop=("\n```",),
     )
 

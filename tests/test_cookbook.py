@@ -226,13 +226,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-def test_exporting_a_run_of_100_000_attempts_takes_little_memory(
+def test_exporting_a_long_run_takes_little_memory(
     migrated: None, database_url: str, tmp_path: Path
 ) -> None:
-    sizes = Sizes(runs=1, steps=20, groups=8, size=640)
+    sizes = Sizes(runs=1, steps=20, groups=8, size=192)
     generate(database_url, sizes)
     command = [sys.executable, "-c", MEMORY, str(tmp_path), database_url]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     *counts, megabytes = done.stdout.splitlines()
     assert counts == [str([sizes.attempts + 4] * 2)] * 4
-    assert float(megabytes) < 200  # parquet alone took 75 at a fifth of the rows
+    assert float(megabytes) < 40  # 11 were measured

@@ -26,7 +26,7 @@ SCRIPTED = {
     **{"keep_checkpoints": 1, "budget_s": 60.0},
 }
 BUNDLED = {
-    **{"groups": 1, "group_size": 4, "wave": 4, "micro_batch": 4, "max_new_tokens": 16},
+    **{"groups": 1, "group_size": 4, "wave": 4, "micro_batch": 4, "max_new_tokens": 8},
     **{"steps": 2, "lr": 1e-4, "keep_checkpoints": 1, "seed": 3, "budget_s": 60.0},
 }
 ENDED = """
