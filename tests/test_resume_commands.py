@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,28 +96,3 @@ def test_a_run_is_lengthened_forked_backed_up_and_goes_on_elsewhere(
     there.eureka("db", "restore", str(tmp_path / "all"))
     assert "same fingerprint: identical" in there.eureka("resume", short, "--steps", "3")[1]
     assert [(r["run"], r["steps"]) for r in there.runs()] == [(run["run"], 3)]
-
-
-def test_cancelling_in_prefect_stops_the_run_after_its_step_with_its_state_saved(
-    machines: tuple[Machine, Machine],
-) -> None:
-    here, _ = machines
-    command = [sys.executable, "-m", "eurekaflow.flows.cli", "run", "erdos", "--steps", "500"]
-    process = subprocess.Popen(
-        [*command, *here.small], env=here.environment, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    next(line for line in process.stderr if line.startswith("step"))
-    flow = json.loads(here.eureka("show", "--json")[0])["flow_run"]
-    request = urllib.request.Request(
-        f"{here.prefect()}/flow_runs/{flow}/set_state",
-        data=json.dumps({"state": {"type": "CANCELLING"}, "force": True}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    urllib.request.urlopen(request, timeout=30).close()
-    told = process.communicate(timeout=280)[1]
-    assert process.returncode == 130
-    assert "saved" in told
-    newest = here.runs()[0]
-    assert newest["state"] == "paused"
-    assert 1 <= int(str(newest["steps"])) < 500
