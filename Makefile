@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 TORCH := 2.13.0
 WORKERS ?= 2
-FAST := not slow and not services and not policy and not gpu and not alone
+FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
 .PHONY: venv run learn test check types fast torture fuzz soak bench clean install install-dev
@@ -19,10 +19,9 @@ run: install
 learn: install
 	$(BIN)/eureka run $(PROBLEM) --steps 15 $(ARGS)
 
-# Several files at a time, as much of it is waiting; then those that go by the clock, alone.
+# Several files at a time, as much of it is waiting.
 test: install-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone' $(ARGS)
-	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]  # 5: ARGS chose none of them
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install-dev
 	$(BIN)/ruff check $(FOLDERS) tests

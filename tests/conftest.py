@@ -26,6 +26,7 @@ if not Path("/dev/nvidia0").exists():  # read when triton is first imported, who
 # those with the real policy, which wants all cores, not together.
 LONGEST = (
     "test_problem_runs",
+    "test_nightly",
     "test_compose",
     "test_attacks",
     "test_resume_commands",

@@ -79,7 +79,7 @@ class NightHome:
         with urllib.request.urlopen(request, timeout=30) as reply:
             return json.load(reply)
 
-    def wait(self, sql: str, seconds: float = 180) -> tuple[Any, ...]:
+    def wait(self, sql: str, seconds: float = 300) -> tuple[Any, ...]:
         """The first row that a question gives, asked until there is one."""
         return until(lambda: next(iter(self.rows(sql)), None), seconds, sql)
 

@@ -160,7 +160,6 @@ class TestCommandLine:
         )
 
 
-@pytest.mark.alone
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.policy
