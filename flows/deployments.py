@@ -34,7 +34,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.states import Crashed, Scheduled
+from prefect.states import Crashed, Failed, Scheduled
 from prefect.utilities.callables import parameter_schema
 
 from eurekaflow.flows.automations import ensure_automations
@@ -235,6 +235,13 @@ def declare_crashed(flow_run_id: str) -> bool:
             UUID(flow_run_id), Crashed(message="its process is gone"), force=True
         )
         return True
+
+
+def declare_missed(name: str, text: str) -> None:
+    """Leave a failed flow run for a night that never had one: whoever is told of failures is."""
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(f"{nightly.name}/{name}")
+        client.create_flow_run_from_deployment(found.id, state=Failed(message=text), tags=TAGS)
 
 
 def begin_again(client: SyncPrefectClient, name: str, *, tags: list[str]) -> None:

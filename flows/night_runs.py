@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,7 @@ class Shift:
     row: ScheduleRow
     plan: Plan
     night: NightRow
+    faults: list[str] = field(default_factory=list)  # what broke runs tonight, in words
 
     @property
     def over(self) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from eurekaflow.flows import launch
 from eurekaflow.flows.configure import Surroundings
 from eurekaflow.flows.night_plan import DUE_TAG, NIGHT_TAG, newest_due, plan_of
-from eurekaflow.flows.night_work import reason
+from eurekaflow.flows.night_work import miss
 from eurekaflow.flows.prefect_server import HEARTBEATS
 from eurekaflow.models.archive import Archive
 from eurekaflow.models.daemons import command_line, is_alive, tail
@@ -101,7 +101,7 @@ class Service:
             return []
         found, missed = newest_due(row, plan_of(row.plan), now)
         for due in missed:
-            archive.add_missed(row.id, due, reason(row.name, due, self.fault(due)))
+            miss(archive, row, due, self.fault(due))
         if found is None or now - found.at < self.patience:
             return [f"{row.name}: missed {due:%Y-%m-%d %H:%M} UTC" for due in missed]
         return self.begin(row, f"due {found.at:%Y-%m-%d %H:%M:%S} UTC", [DUE_TAG], now)

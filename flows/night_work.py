@@ -63,7 +63,7 @@ def claim(
     elif found is None:
         found, missed = newest_due(row, plan, datetime.now(UTC))
         for due in missed:
-            archive.add_missed(row.id, due, reason(row.name, due))
+            miss(archive, row, due)
         if found is None:
             return None
     elif found.kind == "by_hand":
@@ -76,6 +76,16 @@ def claim(
         deadline=found.deadline,
         flow_run=flow_run,
     )
+
+
+def miss(archive: Archive, row: ScheduleRow, due: datetime, fault: str = "") -> None:
+    """Record a night that did not happen, and have Prefect tell of it, once."""
+    from eurekaflow.flows.deployments import declare_missed
+
+    text = reason(row.name, due, fault)
+    if archive.add_missed(row.id, due, text):
+        with contextlib.suppress(Exception):  # Prefect may be what was missing
+            declare_missed(row.name, f"the night due {due:%Y-%m-%d %H:%M} UTC was missed; {text}")
 
 
 def reason(name: str, due: datetime, fault: str = "") -> str:
@@ -117,6 +127,9 @@ def attend(shift: Shift) -> str:
             text = "cancelled in Prefect, everything saved; Retry there goes on with it"
             archive.end_night(night.id, NightState.FAILED, text)
         raise  # otherwise the night counts as crashed, and is begun again
+    if shift.faults:  # a run that broke is reported as what never started is
+        archive.end_night(night.id, NightState.FAILED, message)
+        raise EurekaError(message, "eureka nightly status; eureka show says more of a run")
     archive.end_night(night.id, NightState.DONE, message)
     return message
 
@@ -178,7 +191,10 @@ def sittings(shift: Shift) -> Iterator[str]:
 
 
 def sit(shift: Shift, run: UUID, *, steps: int | None = None) -> str:
-    """Work on one run until it or the night ends; how it stands. A failure is words, too."""
+    """Work on one run until it or the night ends; how it stands. A failure is words, too.
+
+    It is noted as well, so that the night goes on with its other runs and then counts as failed.
+    """
     end = shift.night.deadline_at
     night = Night(
         id=shift.night.id,
@@ -195,10 +211,11 @@ def sit(shift: Shift, run: UUID, *, steps: int | None = None) -> str:
             before=lambda s: prepare(s, Goals(steps=steps) if steps else None),
             night=night,
         )
-    except EurekaError as error:
-        return f"stopped, {error.message}"
     except Exception as error:
-        return f"stopped, {type(error).__name__}: {error}"
+        known = isinstance(error, EurekaError)
+        text = error.message if known else f"{type(error).__name__}: {error}"
+        shift.faults.append(text)
+        return f"stopped, {text}"
     best = "nothing valid yet" if done.best is None else f"best {number(done.best)}"
     why = f" ({done.ended_by}: {done.message})" if done.ended_by else ""
     return f"{done.steps} steps, {best}, {done.state}{why}"

@@ -208,11 +208,11 @@ class Nights(Reads):
             row = database.first(connection, _BEGIN, schedule=schedule, due=due, **values)
         return None if row is None else _night(row)
 
-    def add_missed(self, schedule: int, due: datetime, message: str) -> None:
-        """Record a night that did not happen, unless something is known of it."""
+    def add_missed(self, schedule: int, due: datetime, message: str) -> bool:
+        """Record a night that did not happen, unless something is known of it; whether it was."""
         with self._read() as connection:
             values = {"due": due, "message": escape(message)}
-            database.run(connection, _MISSED, schedule=schedule, **values)
+            return database.run(connection, _MISSED, schedule=schedule, **values) > 0
 
     def end_night(self, night: int, state: NightState, message: str) -> None:
         """Record how a night ended."""

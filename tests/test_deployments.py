@@ -23,6 +23,14 @@ from prefect import flow, tags
 from prefect.automations import Automation, AutomationCore
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.runtime import flow_run
 from prefect.server.events.schemas.automations import EventTrigger
@@ -228,6 +236,25 @@ class TestDeployments:
             client.set_flow_run_state(waits.id, state, force=True)
         told = "it did not start, its flow run ended as Crashed: no module named torch"
         assert night_work.reason(name, due) == told
+
+    def test_a_missed_night_is_told_once_as_a_failed_flow_run(
+        self, client: SyncPrefectClient, archive: Archive
+    ) -> None:
+        """What Prefect never began has no flow run of its own that could fail and be told of."""
+        name = a_schedule(archive)
+        deployments.synchronise(archive, NOW)
+        due = datetime(2026, 11, 1, 1, tzinfo=UTC)
+        for _ in range(2):
+            night_work.miss(archive, archive.schedule(name), due)
+        found = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.FAILED]))
+            ),
+        )
+        [told] = [run.state.message for run in found if run.state]
+        assert told == f"the night due 2026-11-01 01:00 UTC was missed; {OFF}"
+        assert "prefect.flow-run.Failed" in automations.told(uuid4()).trigger.expect
 
     def test_automations_of_an_earlier_version_are_brought_up_to_date(
         self, client: SyncPrefectClient

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from eurekaflow.flows import diagnosis
+from eurekaflow.flows import diagnosis, launch
 from eurekaflow.flows.configure import Surroundings
 from eurekaflow.flows.discover import remaining
 from eurekaflow.flows.ending import ending
 from eurekaflow.flows.night_plan import plan_of
 from eurekaflow.flows.night_runs import Shift, restart
+from eurekaflow.flows.night_work import attend
 from eurekaflow.models import schema
 from eurekaflow.models.archive import Archive
-from eurekaflow.models.errors import RunOwned
+from eurekaflow.models.errors import EurekaError, RunOwned
 from eurekaflow.models.machine_lock import MachineLock, holder
 from eurekaflow.models.states import NightState
 from eurekaflow.tasks import session
@@ -308,6 +309,26 @@ def test_a_night_over_is_not_begun_again_and_a_crashed_one_is(archive: Archive) 
         a_night(archive, 1)
     [row] = archive.nights(archive.schedule("n").id)
     assert (row.starts, row.state, row.message) == (2, "done", "it did something")
+
+
+def test_a_night_in_which_a_run_breaks_counts_as_failed_and_says_why(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_night(archive, 1)
+    row = archive.schedule("n")
+    [night] = archive.nights(row.id)
+    plan = plan_of({"problem": "erdos", "settings": {**SIZES_OF_A_NIGHT}})
+    shift = Shift(archive, archive.url, Surroundings(home=tmp_path), row, plan, night)
+
+    def broken(*_: object, **__: object) -> None:
+        raise EurekaError("the policy cannot be loaded")
+
+    monkeypatch.setattr(launch, "work", broken)
+    with pytest.raises(EurekaError, match="stopped, the policy cannot be loaded"):
+        attend(shift)
+    [ended] = archive.nights(row.id)
+    assert ended.state == "failed"
+    assert ended.message.startswith("started ")
 
 
 def test_a_stuck_run_is_restarted_from_its_best_answers_with_fresh_weights(
