@@ -212,8 +212,9 @@ def sit(shift: Shift, run: UUID, *, steps: int | None = None) -> str:
             night=night,
         )
     except Exception as error:
-        known = isinstance(error, EurekaError)
-        text = error.message if known else f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, EurekaError):
+            text = error.message
         shift.faults.append(text)
         return f"stopped, {text}"
     best = "nothing valid yet" if done.best is None else f"best {number(done.best)}"

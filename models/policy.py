@@ -134,7 +134,10 @@ class Policy(Protocol):
         """Model hash, dtype, threads, device, library versions: what bit equality depends on."""
 
     def holds(self, version: Version) -> bool:
-        """Whether `version` is resident: then its files need not be there, nor be read."""
+        """Whether `version` is resident: then its files need not be there, nor be read.
+
+        The hash decides, not the number, which an untrained step may have moved.
+        """
 
     def ensure(self, version: Version) -> None:
         """Make `version` resident; free when it is. Raises CheckpointDamaged."""

@@ -77,10 +77,14 @@ class ScriptedPolicy:
         return {"model": "scripted", "device": "cpu", "dtype": "float64"}
 
     def holds(self, version: Version) -> bool:
-        return self._resident == (version.number, version.sha256)
+        if self._resident is None:
+            return False
+        number, sha256 = self._resident
+        return sha256 == version.sha256 and (number == version.number or bool(sha256))
 
     def ensure(self, version: Version) -> None:
         if self.holds(version):
+            self._resident = (version.number, version.sha256)
             return
         self._resident = None
         self._state = self._fresh() if version.folder is None else _read(version)

@@ -32,8 +32,10 @@ def checkpoint(run_id: str, step: int) -> None:
         staging = None if row is None else row.staging
         produced = None if staging is None else named(s, step, staging)
         s.archive.commit_step(s.hold, step, produced)
-        if produced is not None and produced.state == CheckpointState.KEPT:
-            s.policy.ensure(version(s, produced))
+        if produced is not None:
+            made = version(s, produced)
+            if produced.state == CheckpointState.KEPT or s.policy.holds(made):
+                s.policy.ensure(made)
             prune(s)
 
 
@@ -61,7 +63,7 @@ def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:
     except CheckpointDamaged as damage:
         tell(s, step, f"the staged weights are damaged: {damage.message}; the update is repeated")
         make_resident(s, step)
-        report = repeat(s, step)
+        report = repeat(s, step, s.replay_folder(step))
         if report.sha256 != sha256:
             tell(s, step, "the repeated update is equivalent to the first, not identical")
         files, sha256, reason = dict(report.files), report.sha256, "its update was repeated"

@@ -15,14 +15,15 @@ from types import TracebackType
 from eurekaflow.models.policy import Response
 
 WAIT_S = 1.0  # for which a finished response may be in memory alone
+MOST = 128  # responses in memory beyond which `add` waits for the store that is under way
 Store = Callable[[Mapping[int, list[Response]]], None]  # responses by group, one call at a time
 
 
 class Outbox:
     """Collects responses by group and hands them to `store`, `every` at a time or after WAIT_S.
 
-    `aside` keeps `add` from storing: it never waits for the database. An error of `store` is
-    raised by the next `add`, or at the end of the block.
+    `aside` keeps `add` from storing: it waits for the database only when MOST responses do. An
+    error of `store` is raised by the next `add`, or at the end of the block.
     """
 
     def __init__(self, store: Store, *, every: int, aside: bool = False) -> None:
@@ -59,8 +60,12 @@ class Outbox:
             self._rows.setdefault(group, []).append(response)
             self._since.setdefault(group, time.monotonic())
             full = len(self._rows[group]) >= self._every
+            held = sum(map(len, self._rows.values()))
         if full and self._aside:
             self._full.set()
+            if held > MOST:
+                with self._turn:  # until what is being stored is stored
+                    pass
         elif full:
             self._send(older_than_s=self._wait_s)
 

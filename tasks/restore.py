@@ -7,8 +7,8 @@ sampled or verified. On a CPU the result is the recorded one bit for bit; a diff
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from eurekaflow.models.checkpoints import check, final_name, publish
 from eurekaflow.models.errors import CheckpointDamaged
@@ -74,6 +74,7 @@ def make_resident(s: Session, step: int) -> None:
     Raises CheckpointDamaged when the tokens for that are gone.
     """
     if s.policy.holds(version(s, newest(s, step))):
+        s.policy.ensure(version(s, newest(s, step)))
         return
     weights = find(s, step)
     wanted = replay(s, weights) if weights.replayed else weights.wanted
@@ -100,7 +101,8 @@ def replay(s: Session, weights: Weights) -> CheckpointRow:
     others = []
     for row in weights.replayed:
         s.notify("stage", step=row.step, stage="replay")
-        report = repeat(s, row.step)
+        written = s.replay_folder(row.step) if row is weights.replayed[-1] else None
+        report = repeat(s, row.step, written)
         if report.sha256 != row.sha256:
             others.append(row.step)
     if others:
@@ -109,19 +111,16 @@ def replay(s: Session, weights: Weights) -> CheckpointRow:
     return republish(s, weights, report)
 
 
-def repeat(s: Session, step: int) -> UpdateReport:
+def repeat(s: Session, step: int, folder: Path | None) -> UpdateReport:
     """The update of one step once more, from the resident weights, into its replay folder."""
-    report = learn(s, step, s.replay_folder(step)).report
+    report = learn(s, step, folder).report
     assert report is not None  # only steps that trained have a checkpoint row
     return report
 
 
 def republish(s: Session, weights: Weights, report: UpdateReport) -> CheckpointRow:
     """Put the last replayed files in place of the lost ones and say so in the row."""
-    *between, last = weights.replayed
-    for row in between:
-        s.confirm()
-        shutil.rmtree(s.replay_folder(row.step), ignore_errors=True)
+    last = weights.replayed[-1]
     made_in = s.replay_folder(last.step)
     path = final_name(made_in.name)
     size = publish(made_in, s.folder / path, report.files, confirm=s.confirm)

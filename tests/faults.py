@@ -82,9 +82,14 @@ def killed_at_random(world: World, times: int, *, seed: int = 1, bundled: bool =
 def killed_between_saved_weights(world: World) -> None:
     """SIGKILL where the first step's weights are in no file: the end is the same."""
     fault = "SIGKILL between saved versions of the weights"
-    for point in ("record_update.after_commit", "commit_step.after_commit", "sample.after_wave"):
+    places = (
+        ("record_update.after_commit", 1),
+        ("commit_step.after_commit", 1),
+        ("sample.after_wave", 6),
+    )  # the last in the second step
+    for point, hit in places:
         case = world.case(checkpoint_every=2)
-        killed_at(case, fault, point)
+        killed_at(case, fault, point, hit=hit)
         before = time.monotonic()
         runner, code = case.live()
         assert code == 0, f"{fault}: after {point} the run ended with {code}"
@@ -113,9 +118,9 @@ def killed_while_giving_up(world: World) -> None:
     case.ends_as_its_twin(fault)
 
 
-def killed_at(case: Case, fault: str, point: str) -> None:
+def killed_at(case: Case, fault: str, point: str, *, hit: int = 1) -> None:
     """A life that ends at a point, which it must reach."""
-    _, code = case.live(point=point)
+    _, code = case.live(point=point, hit=hit)
     assert code == KILLED, f"{point} was not reached: {code}"
     case.world.tally.of(fault).tried += 1
     case.check(fault, at=point)

@@ -89,8 +89,22 @@ def test_an_altered_checkpoint_is_refused(tmp_path: Path) -> None:
     report = policy.update([group(list(policy.sample(wave())))], SETTINGS, tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    policy.ensure(Version(number=0))
     with pytest.raises(CheckpointDamaged):
         policy.ensure(Version(number=2, folder=tmp_path, sha256=report.sha256))
+
+
+def test_a_resident_version_is_taken_under_its_committed_number(tmp_path: Path) -> None:
+    """An untrained step makes no version, so the next one's number is not its own count."""
+    policy = ScriptedPolicy(ANSWERS)
+    policy.ensure(Version(number=0))
+    report = policy.update([group(list(policy.sample(wave())))], SETTINGS, None)
+    assert report.files == {}
+    version = Version(number=4, folder=tmp_path / "never written", sha256=report.sha256)
+    assert policy.holds(version)
+    policy.ensure(version)
+    assert not policy.holds(Version(number=0))
+    assert not policy.holds(Version(number=4, sha256="0" * 64))
 
 
 def test_a_function_sees_wave_attempt_and_version(tmp_path: Path) -> None:
