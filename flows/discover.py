@@ -17,7 +17,7 @@ from eurekaflow.flows.artifacts import publish_report, publish_step
 from eurekaflow.flows.ending import conclude, ending
 from eurekaflow.tasks import session
 from eurekaflow.tasks.archive import archive
-from eurekaflow.tasks.checkpoint import checkpoint
+from eurekaflow.tasks.checkpoint import checkpoint, keep
 from eurekaflow.tasks.plan import plan
 from eurekaflow.tasks.sample import sample
 from eurekaflow.tasks.seed import seed
@@ -49,6 +49,7 @@ def discover(run_id: str) -> State[Any] | None:
         STAGES[stage](run_id, step)
         if stage == "checkpoint":
             publish_step(run_id, step)
+    keep(session.of(run_id))
     conclude(session.of(run_id))
     publish_report(run_id)
     return final_state(run_id)

@@ -151,6 +151,10 @@ class LocalPolicy:
         self._resident = (number + 1, sha256)
         return UpdateReport(metrics=metrics, files=files, sha256=sha256)
 
+    def save(self, staging: Path) -> dict[str, str]:
+        self._number()
+        return adapter_files.stage(staging, self._contents())
+
     def close(self) -> None:
         self._resident = None
 

@@ -161,6 +161,9 @@ class Policy(Protocol):
         its folder and hash once it is committed.
         """
 
+    def save(self, staging: Path) -> dict[str, str]:
+        """Stage the files of the resident version; sha256 by name. RuntimeError without one."""
+
     def close(self) -> None: ...
 
 

@@ -128,6 +128,10 @@ class ScriptedPolicy:
         metrics = {**_metrics(responses), "grad_norm": float(np.linalg.norm(gradient))}
         return UpdateReport(metrics=metrics, files=files, sha256=sha256)
 
+    def save(self, staging: Path) -> dict[str, str]:
+        self._number()
+        return adapter_files.stage(staging, self._contents())
+
     def close(self) -> None:
         self._resident = None
 

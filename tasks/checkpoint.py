@@ -6,7 +6,9 @@ row names them. A crash between the two leaves a folder nobody names, which the 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from eurekaflow.models.checkpoints import final_name, publish
@@ -16,7 +18,7 @@ from eurekaflow.models.states import CheckpointState, Stage
 from eurekaflow.tasks import session
 from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.prune import prune
-from eurekaflow.tasks.restore import make_resident, repeat, tell, version
+from eurekaflow.tasks.restore import make_resident, newest, repeat, tell, version
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
 
@@ -37,6 +39,33 @@ def checkpoint(run_id: str, step: int) -> None:
             if produced.state == CheckpointState.KEPT or s.policy.holds(made):
                 s.policy.ensure(made)
             prune(s)
+
+
+def keep(s: Session) -> None:
+    """Write the newest version where it is in memory alone, as a run ends.
+
+    A run that ends by itself then leaves no update to be replayed. A disk without room for that is
+    told, and no reason to fail: the updates can be replayed.
+    """
+    row = newest(s, s.archive.progress(s.run.id).step)
+    if row is None or row.state == CheckpointState.KEPT or "policy" not in vars(s):
+        return
+    if not s.policy.holds(version(s, row)):
+        return
+    staging = s.replay_folder(row.step)
+    path = final_name(staging.name)
+    s.confirm()
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        files = s.policy.save(staging)
+        size = publish(staging, s.folder / path, files, confirm=s.confirm, fresh=True)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        tell(s, row.step, f"its weights could not be written ({error}); a resume replays them")
+        return
+    made = replace(row, path=str(path), files=files, size_bytes=size, reason="saved at the end")
+    s.archive.restore_checkpoint(s.hold, replace(made, state=CheckpointState.KEPT))
+    prune(s)
 
 
 def named(s: Session, step: int, staging: Mapping[str, Any]) -> CheckpointRow:

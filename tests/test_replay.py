@@ -12,7 +12,7 @@ from eurekaflow.models.archive import RunRow
 from eurekaflow.models.errors import CheckpointDamaged
 from eurekaflow.models.scripted import ScriptedPolicy
 from eurekaflow.tasks import session
-from eurekaflow.tasks.checkpoint import checkpoint
+from eurekaflow.tasks.checkpoint import checkpoint, keep
 from eurekaflow.tasks.restore import find, make_resident
 from tests.trained_runs import DAMAGE, TREE, WEIGHTS, TrainedRuns, delete, flip, truncate
 
@@ -127,6 +127,32 @@ def test_the_last_planned_version_is_saved(scripted: TrainedRuns) -> None:
     run = scripted.add(steps=2, checkpoint_every=8)
     scripted.learn(run, 0, 1)
     assert [row.state for row in scripted.archive.checkpoints(run.id)] == ["pruned", "kept"]
+
+
+def test_a_run_that_ends_leaves_its_newest_version_on_disk(scripted: TrainedRuns) -> None:
+    run, twin = scripted.add(checkpoint_every=8), scripted.add()
+    scripted.learn(twin, 0, 1)
+    scripted.learn(run, 0, before_end=keep)
+    scripted.learn(run, 1, before_end=keep)
+    assert not [note for note in scripted.notes if "replayed" in note]
+    assert scripted.content(run, WEIGHTS) == scripted.content(twin, WEIGHTS)
+    s = scripted.open(run)
+    assert find(s, 2).replayed == ()
+    keep(s)  # nothing is resident: nothing to do
+    session.close(str(run.uuid))
+
+
+def test_a_disk_without_room_for_the_newest_version_is_told_and_ends_nothing(
+    scripted: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(own: ScriptedPolicy, staging: Path) -> dict[str, str]:
+        raise OSError(28, "No space left on device")
+
+    run = scripted.add(checkpoint_every=8)
+    monkeypatch.setattr(ScriptedPolicy, "save", full)
+    scripted.learn(run, 0, before_end=keep)
+    assert "No space left on device" in scripted.notes[-1]
+    assert scripted.archive.checkpoints(run.id)[-1].state == "pruned"
 
 
 def test_weights_that_are_resident_are_not_read_again(

@@ -51,7 +51,13 @@ class TrainedRuns:
         session.configure(place)
         return session.of(str(run.uuid))
 
-    def learn(self, run: RunRow, *steps: int, commit: bool = True) -> None:
+    def learn(
+        self,
+        run: RunRow,
+        *steps: int,
+        commit: bool = True,
+        before_end: Callable[[session.Session], object] = lambda s: None,
+    ) -> None:
         """Archive steps with given answers, train on them and commit."""
         s = self.open(run)
         try:
@@ -64,6 +70,7 @@ class TrainedRuns:
                 update.fn(str(run.uuid), step)
                 if commit:
                     checkpoint.fn(str(run.uuid), step)
+            before_end(s)
         finally:
             session.close(str(run.uuid), "paused")
 
