@@ -199,7 +199,7 @@ CONNECT = "import socket; socket.create_connection(('postgres', 5432), 1)"
 
 @pytest.mark.slow
 @pytest.mark.services
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_night_in_the_containers_is_in_the_archive_and_its_line_says_so(stack: Stack) -> None:
     write = f"open('/var/lib/eureka/answers.json', 'w').write({json.dumps(ANSWERS)!r})"
     stack.inside("worker", "python3", "-c", write)

@@ -47,7 +47,7 @@ class Installation:
 
     def eureka(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=280)
+        out, err = process.communicate(timeout=560)
         assert process.returncode == code, err
         return out, err
 
@@ -81,7 +81,7 @@ def killed_run(installation: Installation) -> str:
     return first.split()[1]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_killed_discovery_is_resumed_to_its_end_without_a_lost_attempt(
     installation: Installation, killed_run: str
 ) -> None:

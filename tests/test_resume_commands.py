@@ -15,7 +15,7 @@ import pytest
 
 from tests.tiny_models import write_tiny_model
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SMALL = [
     *("--preset", "small-cpu", "--groups", "1", "--group-size", "4"),

@@ -163,7 +163,7 @@ class TestCommandLine:
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.policy
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_real_policy_killed_at_random_instants(
     home: Path, world: World, bundled_policy_folder: Path
 ) -> None:

@@ -27,6 +27,7 @@ SCRIPTED = {
 }
 BUNDLED = {
     **{"groups": 1, "group_size": 4, "wave": 4, "micro_batch": 4, "max_new_tokens": 8},
+    **{"threads": 1, "kl": 0},  # other tests run beside this
     **{"steps": 2, "lr": 1e-4, "keep_checkpoints": 1, "seed": 3, "budget_s": 60.0},
 }
 ENDED = """
