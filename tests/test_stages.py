@@ -15,7 +15,7 @@ import torch
 from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable, FencedOut
 from eurekaflow.models.policy import Response, UpdateReport
 from eurekaflow.tasks import session, verify
-from eurekaflow.tasks.outbox import WAIT_S, Outbox
+from eurekaflow.tasks.outbox import MOST, WAIT_S, Outbox
 from eurekaflow.tasks.retry import told, transient
 from eurekaflow.tasks.update import LARGE_GAP, warn_gap
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
@@ -73,7 +73,7 @@ def test_what_was_finished_is_stored_when_sampling_breaks() -> None:
     assert stored == [(4, [0])]
 
 
-def test_an_outbox_aside_never_keeps_the_sampler_waiting() -> None:
+def test_an_outbox_aside_does_not_store_in_the_samplers_thread() -> None:
     stored, free = Stored(), threading.Event()
 
     def slow(answers: Mapping[int, list[Response]]) -> None:
@@ -86,6 +86,31 @@ def test_an_outbox_aside_never_keeps_the_sampler_waiting() -> None:
         assert stored == []
         free.set()
     assert [slot for _, slots in stored for slot in slots] == [0, 1, 2]
+
+
+def test_an_outbox_aside_waits_once_too_much_is_in_memory() -> None:
+    begun, free, added = threading.Event(), threading.Event(), list[int]()
+
+    def slow(answers: Mapping[int, list[Response]]) -> None:
+        begun.set()
+        assert free.wait(10)
+
+    def sampling() -> None:
+        with Outbox(slow, every=1, aside=True) as outbox:
+            outbox.add(4, response(0))
+            assert begun.wait(10)
+            for slot in range(3 * MOST):
+                outbox.add(4, response(slot))
+                added.append(slot)
+
+    thread = threading.Thread(target=sampling)
+    thread.start()
+    assert begun.wait(10)
+    time.sleep(0.5)
+    assert len(added) == MOST
+    free.set()
+    thread.join(10)
+    assert len(added) == 3 * MOST
 
 
 def test_an_archive_that_fails_behind_the_sampler_is_told_to_it() -> None:
