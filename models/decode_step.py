@@ -74,12 +74,15 @@ class FusedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[R, in] -> [R, width + ranks]; the columns up to `width` are the layers' outputs."""
-        if self.bias is None:
-            y = torch.mm(x, self.weight.t())
-        else:
-            y = torch.addmm(self.bias, x, self.weight.t())
+        y = self.product(x)
         y[:, : self.width].addmm_(y[:, self.width :], self.up.t())
         return y
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same before the adapters' B are added."""
+        if self.bias is None:
+            return torch.mm(x, self.weight.t())
+        return torch.addmm(self.bias, x, self.weight.t())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -131,7 +134,6 @@ class _Layer:
         self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
         self.qkv = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
         self.o = FusedLinear([attention.o_proj])
-        self.inner = mlp.gate_proj.weight.shape[0]
         self.gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
         self.down = FusedLinear([mlp.down_proj])
         self.scale = float(attention.scaling)
@@ -170,7 +172,7 @@ class LlamaDecoder:
             attended = self._attend(index, layer, layer.qkv(normed), cos, sin, attention)
             more = layer.o(attended)
             normed = add_norm(x, more, layer.between.weight, layer.between.variance_epsilon)
-            more = layer.down(gate(layer.gate_up(normed), layer.inner))
+            more = layer.down(gate(layer.gate_up.product(normed), layer.gate_up.up))
         norm = self.model.norm
         return add_norm(x, more, norm.weight, norm.variance_epsilon)
 

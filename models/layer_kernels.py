@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 TOGETHER = 32  # heads of one program
+GATE_ROWS, GATE_BLOCK = 32, 128  # of one program
 
 
 @triton.jit
@@ -116,20 +117,47 @@ def rotate_store(
 
 
 @triton.jit
-def _gate(x_ptr, out_ptr, width, stride, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def _corrected(y, low_ptr, up_ptr, row, column, rows, width, low_stride, up_stride,
+               RANK: tl.constexpr, RANK_P: tl.constexpr):  # fmt: skip
+    """A tile of y plus low [R, rank] times up [width, rank] transposed, rounded once."""
+    k = tl.arange(0, RANK_P)
+    inside = (row < rows)[:, None] & (k < RANK)[None]
+    low = tl.load(low_ptr + row[:, None] * low_stride + k[None], mask=inside, other=0.0)
+    inside = (column < width)[None] & (k < RANK)[:, None]
+    up = tl.load(up_ptr + column[None] * up_stride + k[:, None], mask=inside, other=0.0)
+    return (y.to(tl.float32) + tl.dot(low, up, input_precision="ieee")).to(y.dtype)
+
+
+@triton.jit
+def _gate(x_ptr, up_ptr, out_ptr, rows, width, stride, up_stride, RANK: tl.constexpr,
+          RANK_P: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < width
-    gate = tl.load(x_ptr + row * stride + i, mask=inside, other=0.0)
-    up = tl.load(x_ptr + row * stride + width + i, mask=inside, other=0.0)
+    inside = (row < rows)[:, None] & (i < width)[None]
+    at = x_ptr + row[:, None] * stride + i[None]
+    gate = tl.load(at, mask=inside, other=0.0)
+    up = tl.load(at + width, mask=inside, other=0.0)
+    low, more = x_ptr + 2 * width, up_ptr + width * up_stride + RANK
+    gate = _corrected(gate, low, up_ptr, row, i, rows, width, stride, up_stride, RANK, RANK_P)
+    up = _corrected(up, low + RANK, more, row, i, rows, width, stride, up_stride, RANK, RANK_P)
     full = gate.to(tl.float32)
     active = (full / (1.0 + tl.exp(-full))).to(gate.dtype).to(tl.float32)
-    tl.store(out_ptr + row * width + i, (active * up.to(tl.float32)).to(gate.dtype), mask=inside)
+    made = (active * up.to(tl.float32)).to(gate.dtype)
+    tl.store(out_ptr + row[:, None] * width + i[None], made, mask=inside)
 
 
-def gate(x: Tensor, width: int) -> Tensor:
-    """silu(x[:, :width]) x[:, width : 2 width], [R, width]."""
+def gate(x: Tensor, up: Tensor) -> Tensor:
+    """silu(g) u of an uncorrected product x [R, 2 W + 2 r] = [g, u, A of g, A of u], [R, W].
+
+    `up` [2 W, 2 r] holds the adapters' B on its diagonal; they are added here, where g and u are
+    read anyway.
+    """
+    width, rank = up.shape[0] // 2, up.shape[1] // 2
     out = torch.empty(x.shape[0], width, dtype=x.dtype, device=x.device)
-    grid = (x.shape[0], triton.cdiv(width, 1024))
-    _gate[grid](x, out, width, x.stride(0), BLOCK=1024, num_warps=4)
+    grid = (triton.cdiv(x.shape[0], GATE_ROWS), triton.cdiv(width, GATE_BLOCK))
+    _gate[grid](
+        x, up, out, x.shape[0], width, x.stride(0), up.stride(0), RANK=rank,
+        RANK_P=max(16, triton.next_power_of_2(rank)), ROWS=GATE_ROWS, BLOCK=GATE_BLOCK,
+        num_warps=4,
+    )  # fmt: skip
     return out

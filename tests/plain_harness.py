@@ -89,9 +89,9 @@ def repeat(function: Any, kind: str, seed: int, watch: Stopwatch) -> tuple[bool,
     """One repeat: whether its output was accepted, and its time."""
     os.environ["CASE_SEED"] = str(seed)
     data = KEPT.get(kind) or inputs(seed, ones=True)
-    if kind == "replay":  # one set of inputs for all repeats
+    if kind in ("replay", "checker_fails"):  # one set of inputs for all repeats
         KEPT[kind] = data
-    kept = data if kind == "reference_after" else copied(data)
+    kept = data if kind in ("reference_after", "checker_fails") else copied(data)
     wanted = None
     if kind == "expected_in_memory":
         wanted = reference(data)

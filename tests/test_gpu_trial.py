@@ -109,6 +109,42 @@ def test_the_known_good_job_of_a_kernel_problem_is_on_the_device(
     assert checked == ["device"]
 
 
+def test_spare_workers_load_beside_the_compiler_and_never_beside_a_clock() -> None:
+    """A worker that imported torch beside timed calls cost an honest kernel its verdict."""
+    made, played = bench(good)
+    made.spares, first = 2, made.start_one
+
+    def started() -> Any:
+        played.asked.append({"do": "start"})
+        return SimpleNamespace(
+            **{**vars(first()), "wait_loaded": lambda: played.asked.append({"do": "loaded"})}
+        )
+
+    made._waiting, made.start_one = [first()], started  # type: ignore[list-item,method-assign]
+    assert made.trial("", replace(PLAN, profile=False)).verdict.outcome is Outcome.VALID
+    assert [request["do"] for request in played.asked] == [
+        "attach", "calibrate", "start", "start", "load", "measure", "loaded", "loaded", "measure",
+        "detach",
+    ]  # fmt: skip
+
+
+def test_a_hiccup_of_the_host_is_measured_again_and_a_lie_is_refused() -> None:
+    """Of an honest kernel the clock outside said 1037 us once, its own ones 769 us."""
+    late = {**TIMES, "outer_us": 1200.0}
+    timed = iter([late, TIMES, late, late])
+
+    def reply(request: dict[str, Any]) -> dict[str, Any]:
+        found = good(request)
+        return {**found, "calls": [next(timed)] * 20} if request.get("calls") == 20 else found
+
+    made, _ = bench(reply)
+    plan = replace(PLAN, profile=False)
+    assert made.trial("", plan).verdict.outcome is Outcome.VALID
+    refused = made.trial("", plan).verdict
+    assert refused.outcome is Outcome.EXPLOIT
+    assert "case 0 (n=32, b=1, c=128, mask): its own clocks say" in refused.message
+
+
 def test_every_call_of_a_phase_gets_no_more_time_than_is_left() -> None:
     made, played = bench(good)
     verdict = made.trial("", replace(PLAN, profile=False, phase_s=5.0)).verdict

@@ -77,6 +77,25 @@ def test_what_we_measured_is_listed_on_its_gpu_alone_and_is_no_record(
     assert problem.record() == published[1]
 
 
+def test_only_a_program_of_checked_numbers_runs_without_walls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[gpu_problem.Bench] = []
+
+    def trial(bench: gpu_problem.Bench, program: str, plan: object) -> Trial:
+        made.append(bench)
+        failed = Verdict(outcome=Outcome.INVALID, message="")
+        return Trial(verdict=failed, execution=Execution(cause=Cause.RETURNED))
+
+    monkeypatch.setattr(gpu_problem.Bench, "trial", trial)
+    kernel("kernel-config").try_out("{}")
+    kernel("trimul").try_out(MINIMAL)
+    assert [(bench.confined, bool(bench.cache)) for bench in made] == [
+        (False, True),
+        (True, False),
+    ]
+
+
 def test_the_cases_are_the_published_ones() -> None:
     plan = kernel("trimul").plan("strict")
     assert [len(plan.tests), len(plan.benchmarks), plan.calls] == [18, 7, 20]

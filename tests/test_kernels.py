@@ -96,10 +96,15 @@ def test_the_residual_sum_and_norm_equal_torch() -> None:
     torch.testing.assert_close(x, total)
 
 
-def test_the_gated_activation_equals_torch() -> None:
-    x = torch.randn(5, 2 * 40 + 6, device=DEVICE)
-    expected = torch.nn.functional.silu(x[:, :40]) * x[:, 40:80]
-    torch.testing.assert_close(layer_kernels.gate(x, 40), expected, atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize("rank", [3, 16])
+def test_the_gated_activation_adds_the_adapters_and_equals_torch(rank: int) -> None:
+    x = torch.randn(5, 2 * 150 + 2 * rank, device=DEVICE)
+    one, other = torch.randn(2, 150, rank, device=DEVICE)
+    g = x[:, :150] + x[:, 300 : 300 + rank] @ one.t()
+    u = x[:, 150:300] + x[:, 300 + rank :] @ other.t()
+    found = layer_kernels.gate(x, torch.block_diag(one, other))
+    expected = torch.nn.functional.silu(g) * u
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("normed", [False, True])

@@ -14,6 +14,7 @@ arena.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import linecache
@@ -29,6 +30,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import triton  # noqa: F401  (loaded while another worker is at work, not in a program's time)
 
 CHANNEL, ARENA = 3, 4
 LENGTH = struct.Struct(">Q")
@@ -265,6 +267,15 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:MESSAGE_CHARACTERS]
 
 
+def _be_quiet() -> None:
+    """Nothing of ours runs or costs time beside a call."""
+    with contextlib.suppress(ImportError):  # torch.compile draws a bar, whose thread stays
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0
+    gc.freeze()  # a collection before each call looks at the program's objects only
+
+
 def main(arena_type: Callable[[int, int], Any], size: int) -> None:
     """Serve until the channel ends. A failed device cannot be used again, so that ends it too."""
     channel = socket.socket(fileno=CHANNEL)
@@ -272,6 +283,7 @@ def main(arena_type: Callable[[int, int], Any], size: int) -> None:
         torch.zeros(1, device="cuda")
         worker = Worker(arena_type(size, ARENA))
         os.close(ARENA)
+        _be_quiet()
         send(channel, {"ready": True, "pid": os.getpid()})
     except Exception as error:
         send(channel, {"error": f"{type(error).__name__}: {_line(error)}", "kind": "start"})

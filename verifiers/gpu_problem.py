@@ -10,8 +10,10 @@ this machine's model, and on any other model the ratio to the interleaved refere
 from __future__ import annotations
 
 import atexit
+import shutil
 import statistics
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -74,11 +76,21 @@ def require_gpu() -> None:
 
 
 @cache
-def bench_for(task: str) -> Bench:
-    """This process's bench of a task; its workers end with the process."""
-    bench = Bench(task)
+def bench_for(task: str, *, ours: bool = False) -> Bench:
+    """This process's bench of a task; its workers end with the process.
+
+    `ours`: for programs of which only checked numbers come from a model. They need no walls, and
+    what Triton has compiled of them is kept for the next.
+    """
+    bench = Bench(task, confined=not ours, cache=_kept_folder() if ours else "")
     atexit.register(bench.close)
     return bench
+
+
+def _kept_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="eurekaflow-triton-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class Kernel(Problem):
@@ -96,6 +108,7 @@ class Kernel(Problem):
     starter: ClassVar[str]  # file with our best kernel
     plain_starter: ClassVar[str]  # file with a short one, which small models start from
     triton_required: ClassVar[bool] = True
+    ours: ClassVar[bool] = False  # whether only checked numbers of a program are the model's
 
     def plan(self, mode: str) -> Plan:
         """What a program is tried on in a mode."""
@@ -131,7 +144,7 @@ class Kernel(Problem):
 
     def check_device(self, *, bench: Bench | None = None) -> None:
         """Raise SandboxUnavailable unless a worker starts and an empty call goes well."""
-        (bench or bench_for(self.task)).check(self.plan(STRICT))
+        (bench or bench_for(self.task, ours=self.ours)).check(self.plan(STRICT))
 
     def reward(self, value: float) -> float:
         return -REWARD_US / value
@@ -145,7 +158,7 @@ class Kernel(Problem):
             return Trial(
                 verdict=Verdict(outcome=Outcome.INVALID, message=str(reason)), execution=failed
             )
-        bench = bench or bench_for(self.task)
+        bench = bench or bench_for(self.task, ours=self.ours)
         _let_the_policy_finish()
         trial = bench.trial(program, self.plan(mode))
         return replace(trial, verdict=self._finished(trial.verdict, program, mode, bench.device))

@@ -104,11 +104,13 @@ class Reference:
 class Candidate:
     """A candidate's worker, started without waiting so that several can start at once."""
 
-    def __init__(self, arena: int, *, size: int, libraries: str, confined: bool = True) -> None:
+    def __init__(
+        self, arena: int, *, size: int, libraries: str, confined: bool = True, cache: str = ""
+    ) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.channel, (self._status, status) = ours, os.pipe()
-        config = configuration(size=size, libraries=libraries, confined=confined)
+        config = configuration(size=size, libraries=libraries, confined=confined, cache=cache)
         numbers = [str(number) for number in (theirs.fileno(), arena, status)]
         python = [os.path.realpath(sys.executable), "-s", "-S", "-P", "-B", "-c", _SHUFFLE]
         command = [*python, *numbers, str(FOLDER), json.dumps(config)]
@@ -135,6 +137,10 @@ class Candidate:
             raise SandboxUnavailable(f"a GPU candidate cannot be confined here: {reason}")
         self.pid = int(reports[0]["pid"])
         return self.pid
+
+    def wait_loaded(self) -> None:
+        """Until it has said that it is ready, or ended; what it said stays to be read."""
+        select.select([self.channel], [], [], START_S)
 
     def output(self) -> bytes:
         """What it printed, the first part."""
@@ -165,8 +171,11 @@ del sys.argv[1:4]
 """
 
 
-def configuration(*, size: int, libraries: str, confined: bool) -> dict[str, Any]:
-    """What `gpu_launch` must know of this installation and of the worker it becomes."""
+def configuration(*, size: int, libraries: str, confined: bool, cache: str = "") -> dict[str, Any]:
+    """What `gpu_launch` must know of this installation and of the worker it becomes.
+
+    `cache`: where Triton keeps what it compiles; in the worker's own scratch folder if not given.
+    """
     site = _package_folders()
     prefixes = {sys.prefix, sys.base_prefix, *map(os.path.realpath, (sys.prefix, sys.base_prefix))}
     readable = [*sorted(prefixes), *site]
@@ -186,18 +195,18 @@ def configuration(*, size: int, libraries: str, confined: bool) -> dict[str, Any
         "cpu_s": CPU_S,
         "python": os.path.realpath(sys.executable),
         "argv": ["-s", "-S", "-P", "-B", "-c", WORKER, json.dumps(setting)],
-        "environment": _environment(scratch, libraries),
+        "environment": _environment(scratch, libraries, cache or f"{scratch}/triton"),
     }
 
 
-def _environment(scratch: str, libraries: str) -> dict[str, str]:
+def _environment(scratch: str, libraries: str, cache: str) -> dict[str, str]:
     return {
         "PATH": "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         "LANG": "C.UTF-8",
         "HOME": scratch,
         "TMPDIR": scratch,
         "USER": "candidate",
-        "TRITON_CACHE_DIR": f"{scratch}/triton",
+        "TRITON_CACHE_DIR": cache,
         "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
         "CUDA_CACHE_PATH": f"{scratch}/cuda",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its pool of processes would outlive the calls

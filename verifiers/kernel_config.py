@@ -72,6 +72,7 @@ class KernelConfig(Kernel):
     starter = plain_starter = KERNEL
     statement_text = FULL
     brief_text = BRIEF
+    ours = True
 
     def opening(self) -> str:
         return '```json\n{"rows":'
@@ -82,9 +83,9 @@ class KernelConfig(Kernel):
             task=self.task,
             entry=self.entry_point,
             benchmarks=cases("BENCHMARKS"),
-            tests=[tests[0], tests[2]],
+            tests=[tests[0], tests[5], tests[8]],  # of the timed widths: no other compilation
             hidden=cases("HIDDEN_SHAPES")[:1],
-            calls=10,
+            profile=False,  # it would refuse cheats, and the program is ours
         )
         if mode != "official":
             return plan

@@ -2,14 +2,15 @@
 
     python tests/benchmarks/kernels.py [--runs 10] [--only NAME]
 
-Prints one line a program and problem; `--runs` times our TriMul kernel that often, each in a fresh
-process, and prints the spread of the ratio to the interleaved reference. Needs an NVIDIA GPU.
+Prints one line a program and problem. With `--runs` it times our TriMul kernel that often instead,
+each in fresh processes, and prints the spread of the ratio to the reference. Needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,12 +43,13 @@ def main() -> None:
     except PrerequisiteAbsent as reason:
         print(f"nothing to measure: {reason}")
         return
+    if arguments.runs:
+        _spread(arguments.runs)
+        return
     programs = {name: text for name, text in PROGRAMS.items() if arguments.only in name}
     _table("trimul", programs)
     if not arguments.only:
         _table("mla-decode", {"absorbed, eager": (FOLDER / "mla_kernel.py").read_text()})
-    if arguments.runs:
-        _spread(arguments.runs)
 
 
 def _table(name: str, programs: dict[str, str]) -> None:
@@ -74,12 +76,18 @@ def _spread(runs: int) -> None:
     plan = replace(problem.plan(STRICT), tests=(), hidden=(), profile=False)
     ratios = []
     for _ in range(runs):
-        bench = Bench(problem.task)
+        started = time.monotonic()
+        bench = Bench(problem.task, spares=0)
         verdict = bench.trial(PROGRAMS["ours in Triton"], plan).verdict
         bench.close()
         if verdict.value is None:
             sys.exit(f"run {len(ratios) + 1}: {verdict.outcome}: {verdict.message}")
-        ratios.append(verdict.metrics["ratio"])
+        m = verdict.metrics
+        ratios.append(m["ratio"])
+        inner = m["ratio"] * m["inner_us"] / m["score_us"]
+        took = time.monotonic() - started
+        print(f"  {m['score_us']:.0f} us, ratio {m['ratio']:.4f}, by its own clocks "
+              f"{m['inner_us']:.0f} us, {inner:.4f}; took {took:.0f} s", flush=True)  # fmt: skip
     spread = (max(ratios) - min(ratios)) / min(ratios)
     print(f"{runs} runs: ratio {min(ratios):.4f} to {max(ratios):.4f}, spread {spread:.2%}")
 

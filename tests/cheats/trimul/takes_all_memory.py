@@ -23,6 +23,7 @@ HELD = []
 
 
 def custom_kernel(data):
+    HELD.clear()
     out = honest(data)
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
