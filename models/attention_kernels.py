@@ -21,7 +21,6 @@ from eurekaflow.models.paged_attention import TILE_ROWS
 from eurekaflow.models.prefix_attention import Seen
 
 LOG2E = math.log2(math.e)
-OWN_WARPS, OWN_STAGES = 2, 3  # of a program of the own part
 
 
 @triton.jit
@@ -244,8 +243,7 @@ class PagedAttention:
         _own_part[(rows, self.groups, own)](
             q, keys, values, self.part, self.lse, row_pages, row_length,
             scale * LOG2E, reach, row_pages.shape[1], held,
-            EACH=max(16, each), SPLITS=own, FIRST=self.prompt_splits,
-            num_warps=OWN_WARPS, num_stages=OWN_STAGES, **sizes,
+            EACH=max(16, each), SPLITS=own, FIRST=self.prompt_splits, num_warps=2, **sizes,
         )  # fmt: skip
         if self.side is not None:
             torch.cuda.current_stream().wait_stream(self.side)
