@@ -103,6 +103,7 @@ class Discarded:
     bytes_freed: int
     token_rows: int
     updates: int  # that a resume would have to replay
+    tokenless: int | None  # the first step that cannot be: its tokens are gone
 
 
 def discard(run: str, *, out: Path | None = None, tokens: bool = False) -> Discarded:
@@ -110,14 +111,17 @@ def discard(run: str, *, out: Path | None = None, tokens: bool = False) -> Disca
 
     Raises EurekaError, with nothing freed, when the answer does not verify as stored; RunOwned.
     """
+    from eurekaflow.tasks.restore import line_to
+
     with opened(run) as s:
         hold = s.hold
         best = s.archive.best(s.run.id)
         files = [] if best is None else saved(s, best, out or s.folder / "answer")
         score = None if best is None else verified_again(s, best, files)
-        updates = len(s.archive.checkpoints(s.run.id))
+        line = [row.step for row in line_to(s, s.archive.progress(s.run.id).step)]
         why = "the policy was discarded"
         gone, dropped = s.archive.discard_weights(hold, why, tokens=tokens)
+        lost = s.archive.without_tokens(s.run.id, line)
         freed = 0
         for folder in (*s.folder.glob("checkpoints/*"), *s.folder.glob("staging-*")):
             freed += sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -132,7 +136,8 @@ def discard(run: str, *, out: Path | None = None, tokens: bool = False) -> Disca
             checkpoints=gone,
             bytes_freed=freed,
             token_rows=dropped,
-            updates=updates,
+            updates=len(line),
+            tokenless=min(lost, default=None),
         )
 
 
@@ -202,8 +207,10 @@ def discarded_text(done: Discarded) -> str:
         f"freed {done.checkpoints} checkpoints, {size(done.bytes_freed)}; every attempt is kept",
     ]
     if done.token_rows:
+        lines.append(f"freed the tokens of {done.token_rows} attempts")
+    if done.tokenless is not None:
         lines.append(
-            f"freed the tokens of {done.token_rows} attempts: run {short} and forks of it can no "
+            f"the tokens of step {done.tokenless} are gone: run {short} and forks of it can no "
             f"longer be resumed with their policy, only with --fresh-policy"
         )
     else:

@@ -32,6 +32,7 @@ class Standing:
     attempts: int  # with a response
     progress: Progress
     weights: Weights
+    unsaved: bool  # the unfinished step has trained weights that are in no file
 
 
 def prepare(s: Session, goals: Goals | None) -> None:
@@ -89,12 +90,15 @@ def checked(settings: Mapping[str, Any]) -> RunConfig:
 def standing(s: Session) -> Standing:
     """Where the run stands, its checkpoints read and compared with their hashes."""
     progress = s.archive.progress(s.run.id)
+    row = s.archive.step(s.run.id, progress.step)
+    staging = None if row is None else row.staging
     totals = s.archive.totals(s.run.id)
     return Standing(
         steps=totals.steps,
         attempts=totals.attempts - sum(map(len, progress.missing.values())),
         progress=progress,
         weights=find(s, progress.step),
+        unsaved=staging is not None and not staging["folder"],
     )
 
 
@@ -107,6 +111,8 @@ def lines(found: Standing) -> Iterator[str]:
     yield from found.weights.damage
     if found.weights.replayed:
         yield f"redone: {in_words(found.weights)}"
+    if found.unsaved:
+        yield f"redone: the update of step {at.step} is replayed too: its weights are in no file"
     if at.stage is None:
         yield f"continues with step {at.step}"
     else:

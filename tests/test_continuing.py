@@ -232,6 +232,20 @@ class TestTelling:
             "without sampling or verifying anything"
         )
 
+    def test_an_update_that_is_in_no_file_is_told_as_work_to_be_redone(
+        self, scripted: TrainedRuns
+    ) -> None:
+        run = scripted.add(steps=9, checkpoint_every=8)
+        scripted.learn(run, 0)
+        scripted.learn(run, 1, commit=False)
+        s = scripted.open(run)
+        told = list(lines(standing(s)))
+        session.close(str(run.uuid))
+        assert told[1:] == [
+            "redone: the update of step 1 is replayed too: its weights are in no file",
+            "continues with step 1, which is updated: no response and no verdict is missing",
+        ]
+
     def test_show_tells_owner_lease_stage_and_missing_slots(
         self,
         scripted: TrainedRuns,

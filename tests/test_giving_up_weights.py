@@ -143,6 +143,19 @@ def test_a_discarded_policy_without_tokens_says_what_can_no_longer_be_resumed(
     assert scripted.archive.without_tokens(run.id, [0]) == [0]
 
 
+def test_discarding_after_the_tokens_were_pruned_promises_no_replay(
+    scripted: TrainedRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = solved(scripted, -0.5)
+    s = scripted.open(run)
+    scripted.archive.discard_weights(s.hold, "a test", tokens=True)
+    session.close(str(run.uuid), "finished")
+    assert cli.main(["discard-policy", str(run.uuid)]) == 0
+    told = capsys.readouterr().err
+    assert "the tokens of step 0 are gone" in told
+    assert "replayed" not in told
+
+
 def test_a_backup_is_restored_under_another_home_and_the_run_goes_on_as_its_twin(
     scripted: TrainedRuns, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
