@@ -16,13 +16,18 @@ from typing import Any, Literal
 import safetensors.torch as st
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from eurekaflow.models import adapter, adapter_files, expert_adapter, prefix_attention
 from eurekaflow.models.checkpoints import RESTORE
 from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
-from eurekaflow.models.errors import CheckpointDamaged, PrerequisiteMissing, UsageError
+from eurekaflow.models.errors import (
+    CheckpointDamaged,
+    ModelDamaged,
+    PrerequisiteMissing,
+    UsageError,
+)
 from eurekaflow.models.fingerprint import bf16_is_fast, of_policy
 from eurekaflow.models.group_sampler import GroupSampler
 from eurekaflow.models.model_card import check_supported
@@ -41,6 +46,8 @@ from eurekaflow.models.renderer import Renderer
 from eurekaflow.models.sampler import WaveSampler
 from eurekaflow.models.trainer import State, Trainer
 
+# What the language model is called inside a model that also sees images: newer files, older ones.
+TEXT_NAMES = {r"^model\.language_model\.": "model.", r"^language_model\.model\.": "model."}
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -267,15 +274,27 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         )
     check_supported(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # What matters of its table of weights is raised below.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    config = AutoConfig.from_pretrained(folder, **options)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=getattr(config, "text_config", config),
+        key_mapping=TEXT_NAMES if hasattr(config, "text_config") else None,
         dtype=dtype,
         attn_implementation=prefix_attention.NAME,
         use_safetensors=True,
+        output_loading_info=True,
         **options,
     )
+    model, found = loaded
+    if missing := found["missing_keys"]:
+        raise ModelDamaged(
+            f"{folder} lacks {len(missing)} of its weights, such as {min(missing)}",
+            "fetch the model again, or give another: --model PATH",
+        )
     return model.to(device).eval(), tokenizer
 
 

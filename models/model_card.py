@@ -26,6 +26,7 @@ TO_BFLOAT16 = (
     ".save_pretrained('FOLDER'); T.from_pretrained('SOURCE').save_pretrained('FOLDER')\", "
     "then --model FOLDER"
 )
+TEXT_PARTS = {"gemma3"}  # kinds that also see images, and whose text part is a model by itself
 # Settings that change what the output head or the attention gives, and what leaves it unchanged.
 CHANGED_LOGITS = {
     "final_logit_softcapping": None,
@@ -79,10 +80,10 @@ def check_folder(folder: Path) -> None:
 def check_supported(config: dict[str, Any]) -> None:
     """Refuse kinds of models that cannot be trained or sampled here. Raises ModelUnsupported."""
     kind = config.get("model_type", "this model")
-    if "text_config" in config:
+    if "text_config" in config and kind not in TEXT_PARTS:
         raise ModelUnsupported(
-            f"{kind} also sees images, and only text models are supported",
-            "give a text model, such as google/gemma-3-1b-it of Gemma 3: --model PATH",
+            f"{kind} also sees images, and its text part cannot be taken out here",
+            "give a text model, or one of Gemma 3, such as google/gemma-3-4b-it: --model PATH",
         )
     quantised = (config.get("quantization_config") or {}).get("quant_method")
     if quantised == "mxfp4":
@@ -94,6 +95,7 @@ def check_supported(config: dict[str, Any]) -> None:
             f"{kind} is quantised ({quantised}), which cannot be trained",
             "give the model's bfloat16 weights: --model PATH",
         )
+    config = config.get("text_config", config)
     for name, none in CHANGED_LOGITS.items():
         if config.get(name) not in (None, none):
             raise ModelUnsupported(

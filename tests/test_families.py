@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from eurekaflow.models.errors import UsageError
+from eurekaflow.models.errors import ModelDamaged, UsageError
 from eurekaflow.models.local import LocalPolicy, together
+from eurekaflow.models.model_card import check_folder
 from eurekaflow.models.policy import (
     Prompt,
     Response,
@@ -23,7 +25,7 @@ from eurekaflow.models.policy import (
     Wave,
 )
 from eurekaflow.models.renderer import SENTENCE, Renderer
-from tests.tiny_models import byte_tokenizer, write_tiny_model
+from tests.tiny_models import byte_tokenizer, write_tiny_model, write_tiny_seeing_model
 
 FAMILIES = ("gemma", "gemma3", "gpt_oss")
 WAVE = Wave(
@@ -50,6 +52,31 @@ def opened(
     policy.ensure(Version(number=0))
     yield policy, folder
     policy.close()
+
+
+def sampled(folder: Path) -> list[tuple[list[int], list[float]]]:
+    policy = LocalPolicy(
+        folder, lora_rank=4, lora_alpha=8, seed=5, threads=1, dtype="float32", device="cpu"
+    )
+    policy.ensure(Version(number=0))
+    found = sorted(policy.sample(WAVE), key=lambda r: r.attempt_index)
+    policy.close()
+    return [(r.token_ids.tolist(), r.logprobs.tolist()) for r in found]
+
+
+def test_of_a_gemma_that_also_sees_images_the_text_part_is_the_policy(tmp_path: Path) -> None:
+    whole, part = write_tiny_seeing_model(tmp_path)
+    check_folder(whole)
+    assert sampled(whole) == sampled(part)
+
+
+def test_a_model_without_some_of_its_weights_is_refused(tmp_path: Path) -> None:
+    file = write_tiny_model(tmp_path) / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(ModelDamaged, match="lacks 1 of its weights, such as model"):
+        sampled(tmp_path)
 
 
 def trained(responses: list[Response]) -> TrainedGroup:

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3Config,
     Gemma3TextConfig,
     GemmaConfig,
     GptOssConfig,
@@ -61,6 +62,23 @@ def write_tiny_model(folder: Path, *, family: str = "qwen2", tied: bool = True) 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def write_tiny_seeing_model(folder: Path) -> tuple[Path, Path]:
+    """A random Gemma 3 that also sees images, and its text part as a model by itself."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(3)
+    text = _config("gemma3", True, int(tokenizer.eos_token_id))
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision = {**sizes, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    whole = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    part = AutoModelForCausalLM.from_config(text, dtype=torch.float32)
+    part.model.load_state_dict(whole.model.language_model.state_dict())
+    for name, model in (("whole", whole), ("part", part)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return folder / "whole", folder / "part"
 
 
 def byte_tokenizer(chat: str = CHAT, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
