@@ -50,6 +50,7 @@ class AdaptedLinear(Adapter):
         self.weight.requires_grad_(False)
         if self.bias is not None:
             self.bias.requires_grad_(False)
+        self.cap: float | None = None  # of an output head's logits, applied by who reads them
         self._packed = _packed(base.weight)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,9 +24,11 @@ LOG2E = math.log2(math.e)
 
 
 @triton.jit
-def _scored(q, k, v, visible, best, total, out, scale):
+def _scored(q, k, v, visible, best, total, out, scale, cap, CAPPED: tl.constexpr):
     """One block of keys into the running maximum, sum and output (online softmax, base 2)."""
     scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    if CAPPED:
+        scores = cap * (2.0 * tl.sigmoid(2.0 * scores / cap) - 1.0)  # cap tanh(scores / cap)
     scores = tl.where(visible, scores, float("-inf"))
     top = tl.maximum(best, tl.max(scores, 1))
     safe = tl.where(top == float("-inf"), 0.0, top)  # nothing visible yet: no NaN
@@ -49,6 +51,7 @@ def _prompt_part(
     lengths_ptr,
     own_ptr,
     scale,
+    cap,
     window,
     most_pages,
     rows_held,
@@ -60,6 +63,7 @@ def _prompt_part(
     PAGE: tl.constexpr,
     ROWS: tl.constexpr,
     SPLITS: tl.constexpr,
+    CAPPED: tl.constexpr,
 ):
     tile, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     first = tl.load(tiles_ptr + 3 * tile)
@@ -90,7 +94,7 @@ def _prompt_part(
             v = tl.load(v_ptr + where, mask=inside, other=0.0)
             key = (i * PAGE + t)[None]
             visible = (key < length) & (key > position[:, None] - window)
-            best, total, out = _scored(q, k, v, visible, best, total, out, scale)
+            best, total, out = _scored(q, k, v, visible, best, total, out, scale, cap, CAPPED)
         out = out / tl.maximum(total, 1e-30)[:, None]
         lse = best + tl.log2(tl.maximum(total, 1e-30))
         part = split * rows_held + row
@@ -109,6 +113,7 @@ def _own_part(
     pages_ptr,
     own_ptr,
     scale,
+    cap,
     window,
     most_pages,
     rows_held,
@@ -119,6 +124,7 @@ def _own_part(
     SIZE_P: tl.constexpr,
     PAGE: tl.constexpr,
     SPLITS: tl.constexpr,
+    CAPPED: tl.constexpr,
     FIRST: tl.constexpr,
 ):
     row, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -145,7 +151,7 @@ def _own_part(
         k = tl.load(k_ptr + where, mask=inside, other=0.0)
         v = tl.load(v_ptr + where, mask=inside, other=0.0)
         visible = ((key < length) & (key > length - 1 - window))[None]
-        best, total, out = _scored(q, k, v, visible, best, total, out, scale)
+        best, total, out = _scored(q, k, v, visible, best, total, out, scale, cap, CAPPED)
     out = out / tl.maximum(total, 1e-30)[:, None]
     lse = best + tl.log2(tl.maximum(total, 1e-30))
     part = (FIRST + split) * rows_held + row
@@ -231,18 +237,20 @@ class PagedAttention:
             "SIZE": self.size,
             "SIZE_P": max(16, triton.next_power_of_2(self.size)),
             "PAGE": page,
+            "CAPPED": seen.cap is not None,
         }
+        cap = (seen.cap or 1.0) * LOG2E
         reach = 2**30 if seen.window is None else seen.window
         out = torch.empty_like(q)
         with self._beside():
             _prompt_part[(tiles.shape[0], self.groups, self.prompt_splits)](
                 q, keys, values, self.part, self.lse, tiles, prompt_pages, prompt_length,
-                row_length, scale * LOG2E, reach, prompt_pages.shape[1], held,
+                row_length, scale * LOG2E, cap, reach, prompt_pages.shape[1], held,
                 EACH=each, ROWS=TILE_ROWS, SPLITS=self.prompt_splits, num_warps=4, **sizes,
             )  # fmt: skip
         _own_part[(rows, self.groups, own)](
             q, keys, values, self.part, self.lse, row_pages, row_length,
-            scale * LOG2E, reach, row_pages.shape[1], held,
+            scale * LOG2E, cap, reach, row_pages.shape[1], held,
             EACH=max(16, each), SPLITS=own, FIRST=self.prompt_splits, num_warps=2, **sizes,
         )  # fmt: skip
         if self.side is not None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from eurekaflow.models.adapter import AdaptedLinear
-from eurekaflow.models.fused_loss import float_product
+from eurekaflow.models.fused_loss import capped, float_product
 from eurekaflow.models.paged_attention import PagedPass
 from eurekaflow.models.prefix_attention import Seen
 
@@ -118,7 +118,7 @@ class FusedHead:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         x = torch.cat([hidden, torch.mm(hidden, self.down.t())], dim=1)
-        return float_product(x, self.weight.t())
+        return capped(self.head, float_product(x, self.weight.t()))
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -6,7 +6,7 @@ group. A prompt attends to itself; a response to its group's prompt and to itsel
 On CUDA that softmax is two calls of PyTorch's flash attention, one for the prompt's keys and one
 for the response's own, merged by their log-sum-exps. The backward pass of either part is given
 the merged output and log-sum-exp, which makes its gradients those of the whole softmax (as in
-ring attention). The torch reference loops over responses; it also covers windows and sinks.
+ring attention). The torch reference loops over responses; it also covers windows, sinks and caps.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PackedGroups:
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen
     ) -> Tensor:
         """q [1, H, T, D], k and v [1, K, T, D] -> [1, T, H, D]."""
-        if self.flash and seen == (None, None) and q.dtype in (torch.bfloat16, torch.float16):
+        if self.flash and seen == Seen() and q.dtype in (torch.bfloat16, torch.float16):
             q, k, v = (x[0].transpose(0, 1).contiguous() for x in (q, k, v))  # [T, H, D]
             out: Tensor = _Flash.apply(q, k, v, self, scale)  # type: ignore[no-untyped-call]
             return out[None]

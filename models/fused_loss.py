@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from eurekaflow.models.adapter import AdaptedLinear
+from eurekaflow.models.prefix_attention import soft_cap
 
 CHUNK = 128  # tokens whose logits exist at the same time
 CUDA_CHUNK = 1024
@@ -56,10 +57,13 @@ def backward(
         part = slice(start, start + CHUNK)
         logits = _logits(head, hidden[part], temperature)
         logp, log_total = _logprobs(logits, targets[part])
+        flat = _cap_slope(head, logits, temperature)
         slope = _Slope(sampled[part], advantage[part], temperature)(logp)
         d_logits = logits.sub_(log_total[:, None]).exp_()
         d_logits.mul_(-slope[:, None])
         d_logits.scatter_add_(1, targets[part][:, None], slope[:, None])
+        if flat is not None:
+            d_logits.mul_(flat)
         gradients.append(_through_head(head, hidden[part], d_logits))
         found.append(logp)
     return torch.cat(found), torch.cat(gradients)
@@ -94,7 +98,7 @@ def _cuda_logprobs(
 
     x, weight = _wide(head, hidden)
     parts = [
-        row_logprobs(float_product(h, weight.t()), t, temperature=temperature)[0]
+        row_logprobs(capped(head, float_product(h, weight.t())), t, temperature=temperature)[0]
         for h, t in zip(torch.split(x, CUDA_CHUNK), torch.split(targets, CUDA_CHUNK), strict=True)
     ]
     return torch.cat(parts)
@@ -114,17 +118,30 @@ def _cuda_backward(
     gradient = torch.empty_like(x)
     for start in range(0, len(targets), CUDA_CHUNK):
         part = slice(start, start + CUDA_CHUNK)
-        logits = float_product(x[part], weight.t())
+        logits = capped(head, float_product(x[part], weight.t()))
         logp, total = row_logprobs(logits, targets[part], temperature=temperature)
         d_logits = logit_gradient(
             logits, targets[part], total, slope(logp, part), temperature=temperature, dtype=dtype
         )
+        if (flat := _cap_slope(head, logits)) is not None:
+            d_logits.mul_(flat)
         found[part] = logp
         gradient[part] = torch.mm(d_logits, weight)
         up.grad.add_(float_product(d_logits.t(), x[part, width:]), alpha=head.scaling)
     d_low = gradient[:, width:]
     down.grad.add_(float_product(d_low.t(), hidden))
     return found, gradient[:, :width].addmm(d_low, down.to(dtype))
+
+
+def capped(head: nn.Module, logits: Tensor) -> Tensor:
+    """The logits of a head, pressed between its caps where the model has some."""
+    cap = getattr(head, "cap", None)
+    return logits if cap is None else soft_cap(logits, cap)
+
+
+def _cap_slope(head: AdaptedLinear, logits: Tensor, temperature: float = 1.0) -> Tensor | None:
+    """d capped / d logit, from capped logits over the temperature."""
+    return None if head.cap is None else 1.0 - (logits * (temperature / head.cap)).square()
 
 
 def float_product(x: Tensor, y: Tensor) -> Tensor:
@@ -135,7 +152,7 @@ def float_product(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _logits(head: AdaptedLinear, hidden: Tensor, temperature: float) -> Tensor:
-    logits: Tensor = head(hidden).float()
+    logits = capped(head, head(hidden).float())
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 

@@ -88,6 +88,7 @@ class LocalPolicy:
         if lora_experts:
             self._layers |= _experts(self._model, folder, **size)
         decoder, head = self._model.get_decoder(), self._model.get_output_embeddings()
+        head.cap = getattr(self._model.config, "final_logit_softcapping", None)
         self.renderer = Renderer(tokenizer, stop_ids=_stop_ids(self._model), date=date)
         self._sampler = WaveSampler(decoder, head, self.renderer)
         self._together: GroupSampler | None = None

@@ -27,10 +27,8 @@ TO_BFLOAT16 = (
     "then --model FOLDER"
 )
 TEXT_PARTS = {"gemma3"}  # kinds that also see images, and whose text part is a model by itself
-# Settings that change what the output head or the attention gives, and what leaves it unchanged.
+# Settings that scale what the output head gives, and what leaves it unchanged.
 CHANGED_LOGITS = {
-    "final_logit_softcapping": None,
-    "attn_logit_softcapping": None,
     "logit_scale": 1,
     "logits_scaling": 1,
 }
@@ -99,9 +97,9 @@ def check_supported(config: dict[str, Any]) -> None:
     for name, none in CHANGED_LOGITS.items():
         if config.get(name) not in (None, none):
             raise ModelUnsupported(
-                f"{name} is {config[name]} in {kind}'s configuration: models that change their "
-                "logits or attention scores, like Gemma 2, are not supported",
-                "give another model, such as Gemma 3, Qwen3 or Llama: --model PATH",
+                f"{name} is {config[name]} in {kind}'s configuration: models that scale their "
+                "logits, like Granite, are not supported",
+                "give another model, such as Gemma, Qwen3 or Llama: --model PATH",
             )
 
 

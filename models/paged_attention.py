@@ -78,7 +78,7 @@ def attend(
             )
             if seen.window is not None:
                 k, v = k[:, -seen.window :], v[:, -seen.window :]
-            out[row] = _row(q[row], k, v, scale, seen.sinks)
+            out[row] = _row(q[row], k, v, scale, seen)
     return out
 
 
@@ -89,12 +89,12 @@ def _read(pages: Tensor, table: Tensor, count: int) -> Tensor:
     return pages[used].transpose(0, 1).reshape(groups, -1, size)[:, :count]
 
 
-def _row(q: Tensor, k: Tensor, v: Tensor, scale: float, sinks: Tensor | None) -> Tensor:
+def _row(q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen) -> Tensor:
     heads, size = q.shape
     scores = torch.einsum("kgd,ktd->kgt", q.view(len(k), -1, size).float() * scale, k.float())
-    scores = scores.reshape(heads, -1)
-    if sinks is not None:
-        scores = torch.cat([scores, sinks.float()[:, None]], dim=1)
+    scores = seen.capped(scores.reshape(heads, -1))
+    if seen.sinks is not None:
+        scores = torch.cat([scores, seen.sinks.float()[:, None]], dim=1)
     weights = scores.softmax(-1)[:, : k.shape[1]].view(len(k), -1, k.shape[1])
     return torch.einsum("kgt,ktd->kgd", weights, v.float()).reshape(heads, size).to(q.dtype)
 

@@ -10,7 +10,7 @@ A forward pass says what it is by the keyword `prefix`, which reaches every atte
 
 The last two take one softmax over prompt and own tokens. Without `prefix` attention is causal.
 A layer may see a window of the newest tokens only, and may have attention sinks: one logit per
-head that takes part in the softmax and adds nothing.
+head that takes part in the softmax and adds nothing. Its scores may be capped.
 Symbols in shapes: R rows, T packed tokens, L longest row, P prompt tokens, H query heads, K key
 heads, G = H / K, D head size.
 """
@@ -29,10 +29,20 @@ NAME = "eureka_prefix"
 
 
 class Seen(NamedTuple):
-    """What a layer's softmax ranges over besides the visible keys."""
+    """What is peculiar to a layer's softmax over the visible keys."""
 
     window: int | None = None  # a key is seen by queries less than that many tokens later
     sinks: Tensor | None = None  # [H]
+    cap: float | None = None  # of the scores
+
+    def capped(self, scores: Tensor) -> Tensor:
+        """Scores pressed smoothly between -cap and cap, before any is masked."""
+        return scores if self.cap is None else soft_cap(scores, self.cap)
+
+
+def soft_cap(x: Tensor, cap: float) -> Tensor:
+    """cap tanh(x / cap)."""
+    return torch.tanh(x / cap) * cap
 
 
 class Pass(Protocol):
@@ -89,6 +99,7 @@ class DecodePass:
         shared = torch.bmm(by_group, self.prompt_keys[layer])  # [K, R G, P]
         shared = shared.view(groups, rows, heads // groups, -1).transpose(0, 1)  # [R, K, G, P]
         own = torch.matmul(q, keys.transpose(-1, -2))  # [R, K, G, n]
+        shared, own = seen.capped(shared), seen.capped(own)
         split = shared.shape[-1]
         if seen.window is not None:
             hidden = max(0, split + self.length + 1 - seen.window)  # the oldest tokens
@@ -156,7 +167,8 @@ class PackedPass:
         flat = q.reshape(groups, -1, size)
         shared = torch.bmm(flat, self.keys[layer].transpose(-1, -2))  # [K, R G L, P]
         shared = shared.view(*q.shape[:-1], -1)
-        own = torch.matmul(q, keys.transpose(-1, -2).unsqueeze(2)) + self._future.to(q.dtype)
+        own = torch.matmul(q, keys.transpose(-1, -2).unsqueeze(2))
+        shared, own = seen.capped(shared), seen.capped(own) + self._future.to(q.dtype)
         split = shared.shape[-1]
         if seen.window is not None:
             hidden = self._beyond(split, seen.window)  # [L, P + L]
@@ -202,13 +214,14 @@ def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen) -> Tensor:
     """Whole sequences without padding on the left: [B, H, T, D] -> [B, T, H, D]."""
     several = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(several, 1), v.repeat_interleave(several, 1)
-    if seen == (None, None):
+    if seen == Seen():
         out = scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, scale=scale)
         return out.transpose(1, 2)
     places = torch.arange(q.shape[2], device=q.device)
     apart = places[:, None] - places[None, :]
     hidden = (apart < 0) | (apart >= (seen.window or len(places)))
-    scores = torch.matmul(q * scale, k.transpose(-1, -2)).masked_fill(hidden, float("-inf"))
+    scores = seen.capped(torch.matmul(q * scale, k.transpose(-1, -2)))
+    scores = scores.masked_fill(hidden, float("-inf"))
     sinks = None if seen.sinks is None else seen.sinks.view(1, -1, 1, 1)
     weights = _softmax(scores[..., :0], scores, q.dtype, sinks)
     return torch.matmul(weights[..., : len(places)], v).transpose(1, 2)
@@ -226,12 +239,7 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    seen = Seen(kwargs.get("sliding_window"), kwargs.get("s_aux"))
-    if kwargs.get("softcap") is not None:
-        raise NotImplementedError(
-            f"{type(module).__name__} caps its attention logits, which the shared-prefix "
-            "attention does not cover"
-        )
+    seen = Seen(kwargs.get("sliding_window"), kwargs.get("s_aux"), kwargs.get("softcap"))
     if prefix is None:
         return causal(query, key, value, scale, seen), None
     return prefix.attend(int(module.layer_idx), query, key, value, scale, seen), None  # type: ignore[arg-type]

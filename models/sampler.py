@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eurekaflow.models.counters import uniforms
+from eurekaflow.models.fused_loss import capped
 from eurekaflow.models.kernels import draw
 from eurekaflow.models.policy import Response, Wave
 from eurekaflow.models.prefix_attention import DecodePass, PromptPass
@@ -76,7 +77,7 @@ class WaveSampler:
         prompt = PromptPass()
         ids = torch.tensor([wave.prompt_ids], device=self.device)
         hidden = self.decoder(input_ids=ids, use_cache=False, prefix=prompt).last_hidden_state
-        logits = self.head(hidden[0, -1:]).float()
+        logits = capped(self.head, self.head(hidden[0, -1:]).float())
         rows = len(wave.slots)
         return DecodePass(prompt, rows), logits.expand(rows, -1).clone()
 
@@ -92,8 +93,7 @@ class WaveSampler:
             prefix=state,
         ).last_hidden_state
         state.advance()
-        logits: Tensor = self.head(hidden[:, 0]).float()
-        return logits
+        return capped(self.head, self.head(hidden[:, 0]).float())
 
     @torch.no_grad()
     def _take(self, wave: Wave, rows: Sequence[Row], logits: Tensor, *, position: int) -> None:

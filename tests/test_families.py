@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from eurekaflow.models import fused_loss
+from eurekaflow.models.adapter import AdaptedLinear
 from eurekaflow.models.errors import ModelDamaged, UsageError
 from eurekaflow.models.local import LocalPolicy, together
 from eurekaflow.models.model_card import check_folder
@@ -27,7 +30,7 @@ from eurekaflow.models.policy import (
 from eurekaflow.models.renderer import SENTENCE, Renderer
 from tests.tiny_models import byte_tokenizer, write_tiny_model, write_tiny_seeing_model
 
-FAMILIES = ("gemma", "gemma3", "gpt_oss")
+FAMILIES = ("gemma2", "gemma3", "gpt_oss")
 WAVE = Wave(
     run_seed=7,
     step=2,
@@ -131,16 +134,32 @@ def test_the_packed_update_equals_the_one_group_by_group(opened: tuple[LocalPoli
         torch.testing.assert_close(one, other, atol=1e-4 * metrics[0]["grad_norm"], rtol=1e-3)
 
 
-def test_logits_that_a_family_caps_are_refused(tmp_path: Path) -> None:
-    folder = write_tiny_model(tmp_path, family="gemma3")
-    config = folder / "config.json"
-    config.write_text(
-        config.read_text().replace(
-            '"final_logit_softcapping": null', '"final_logit_softcapping": 30.0'
-        )
+def test_the_gradient_of_capped_logits_is_that_of_autograd() -> None:
+    torch.manual_seed(0)
+    head = AdaptedLinear(torch.nn.Linear(16, 50, bias=False), rank=4, alpha=8)
+    torch.nn.init.normal_(head.lora_A)
+    torch.nn.init.normal_(head.lora_B)
+    head.cap = 2.0
+    hidden = torch.randn(9, 16, requires_grad=True)
+    targets, sampled, advantage = torch.arange(9), torch.randn(9).double(), torch.randn(9).double()
+    logits = head.cap * torch.tanh(head(hidden) / head.cap) / 0.8
+    logp = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    (-((logp.double() - sampled).exp() * advantage).sum()).backward()
+    expected = [hidden.grad, head.lora_A.grad, head.lora_B.grad]
+    head.lora_A.grad, head.lora_B.grad = torch.zeros(4, 16), torch.zeros(50, 4)
+    found, gradient = fused_loss.backward(
+        head, hidden.detach(), targets, sampled, advantage, temperature=0.8
     )
-    with pytest.raises(UsageError, match="final_logit_softcapping"):
-        LocalPolicy(folder, lora_rank=4, lora_alpha=8, seed=5, threads=1, device="cpu")
+    torch.testing.assert_close(found, logp.detach())
+    for one, other in zip((gradient, head.lora_A.grad, head.lora_B.grad), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_logits_that_a_family_scales_are_refused(tmp_path: Path) -> None:
+    config = write_tiny_model(tmp_path) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "logits_scaling": 8.0}))
+    with pytest.raises(UsageError, match="logits_scaling"):
+        LocalPolicy(tmp_path, lora_rank=4, lora_alpha=8, seed=5, threads=1, device="cpu")
 
 
 def harmony() -> Renderer:

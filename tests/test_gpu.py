@@ -76,7 +76,9 @@ def trained(waves: Sequence[Wave], found: Sequence[tuple[int, Response]]) -> lis
     ]
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama", "gemma", "gemma3", "gpt_oss"])
+@pytest.mark.parametrize(
+    "family", ["qwen2", "qwen3", "llama", "gemma", "gemma2", "gemma3", "gpt_oss"]
+)
 def test_tokens_and_logprobs_are_those_of_the_cpu(family: str, tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path, family=family, tied=family != "llama")
     expected = {(i, r.attempt_index): r for i, r in opened(folder, "cpu").sample_together(WAVES)}
@@ -89,7 +91,7 @@ def test_tokens_and_logprobs_are_those_of_the_cpu(family: str, tmp_path: Path) -
         assert found[key].finish == expected[key].finish
 
 
-@pytest.mark.parametrize("family", ["qwen2", "gemma3", "gpt_oss"])
+@pytest.mark.parametrize("family", ["qwen2", "gemma2", "gemma3", "gpt_oss"])
 def test_an_update_is_that_of_the_cpu(family: str, tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path, family=family)
     policies = [opened(folder, device) for device in ("cpu", "cuda")]

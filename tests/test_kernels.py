@@ -44,14 +44,14 @@ def paged(size: int, heads: int, groups: int) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize(
-    ("window", "sinks", "heads", "groups", "size"),
-    [(None, False, 6, 2, 16), (11, True, 2, 2, 24)],
+    ("window", "sinks", "cap", "heads", "groups", "size"),
+    [(None, False, None, 6, 2, 16), (11, True, 0.7, 2, 2, 24)],
 )
 def test_paged_attention_equals_its_reference(
-    window: int | None, sinks: bool, heads: int, groups: int, size: int
+    window: int | None, sinks: bool, cap: float | None, heads: int, groups: int, size: int
 ) -> None:
     inputs = paged(size, heads, groups)
-    seen = Seen(window, torch.linspace(-1, 1, heads, device=DEVICE) if sinks else None)
+    seen = Seen(window, torch.linspace(-1, 1, heads, device=DEVICE) if sinks else None, cap)
     kernels = attention_kernels.PagedAttention(
         rows=5, heads=heads, groups=groups, size=size, device=DEVICE
     )

@@ -171,8 +171,7 @@ def test_errors_travel_between_processes(tmp_path: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "mxfp4"}}, "MXFP4", r"Mxfp4Config.*dequantize"),
         ({"quantization_config": {"quant_method": "fp8"}}, r"quantised \(fp8\)", "bfloat16"),
-        ({"final_logit_softcapping": 30.0}, "like Gemma 2", "Gemma 3"),
-        ({"attn_logit_softcapping": 50.0}, "like Gemma 2", "Gemma 3"),
+        ({"logits_scaling": 8.0}, "like Granite", "Gemma"),
         ({"text_config": {"hidden_size": 8}}, "sees images", "text model"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -41,6 +42,13 @@ SIZES = {
 
 ALTERNATING = ["sliding_attention", "full_attention", "sliding_attention"]
 OWN: dict[str, dict[str, Any]] = {  # windows shorter than the prompts of the tests
+    "gemma2": {
+        "sliding_window": 12,
+        "layer_types": ALTERNATING,
+        "query_pre_attn_scalar": 8,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
     "gemma3": {"sliding_window": 12, "layer_types": ALTERNATING, "query_pre_attn_scalar": 8},
     "qwen3_moe": {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2},
     "gpt_oss": {
@@ -98,6 +106,7 @@ def _config(family: str, tied: bool, end: int) -> PreTrainedConfig:
         "qwen3": Qwen3Config,
         "llama": LlamaConfig,
         "gemma": GemmaConfig,
+        "gemma2": Gemma2Config,
         "gemma3": Gemma3TextConfig,
         "gpt_oss": GptOssConfig,
         "qwen3_moe": Qwen3MoeConfig,
