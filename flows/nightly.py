@@ -33,7 +33,7 @@ def nightly(
     budget: Annotated[Budget, Field(description="of one night")] = Budget(),  # noqa: B008
     settings: Annotated[dict[str, Setting], Field(description="of new runs")] = {},  # noqa: B006
 ) -> str:
-    """One night: resume what crashed, then resume, continue or start a run; what it did."""
+    """One night: first resumes what crashed, then goes on or starts a run by the policy."""
     plan = Plan(
         problem=problem,
         policy=policy,
