@@ -103,6 +103,8 @@ def edits(row: ScheduleRow, found: DeploymentResponse) -> dict[str, Any]:
     if bool(found.paused) != row.paused:
         said["paused"] = bool(found.paused)
     for entry in found.schedules:
+        if entry.active:  # the switch on Prefect's page; its scheduler must not make nights too
+            said["paused"] = False
         line = entry.schedule
         if isinstance(line, CronSchedule) and line.cron != row.cron:
             said["cron"] = line.cron

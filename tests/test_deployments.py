@@ -207,6 +207,25 @@ class TestDeployments:
         assert row.paused
         assert deployments.synchronise(archive, NOW) == []
 
+    def test_the_switch_on_prefects_page_resumes_a_schedule_and_goes_off_again(
+        self, client: SyncPrefectClient, archive: Archive
+    ) -> None:
+        name = a_schedule(archive)
+        archive.change_schedule(name, paused=True)
+        deployments.synchronise(archive, NOW)
+        found = client.read_deployment_by_name(f"nightly/{name}")
+        [line] = found.schedules
+        for before in (True, False):  # paused, then not: Prefect's scheduler is never left on
+            assert archive.schedule(name).paused is before
+            client.update_deployment_schedule(found.id, line.id, active=True)
+            assert f"{name}: took over paused from Prefect's page" in deployments.synchronise(
+                archive, NOW
+            )
+            again = client.read_deployment_by_name(f"nightly/{name}")
+            [line] = again.schedules
+            assert not line.active
+            assert not archive.schedule(name).paused
+
     @pytest.mark.parametrize("wrong", [{"settings": {"groops": 3}}, {"until": "29:00"}])
     def test_an_edit_that_cannot_be_is_refused_and_put_back(
         self, client: SyncPrefectClient, archive: Archive, wrong: dict[str, Any]
