@@ -49,7 +49,9 @@ def of_run(url: str, run: str, compare: dict[str, Construction] | None = None) -
     from eurekaflow.models.questions import RUN, ask
 
     row = records(*ask(url, RUN, ref=run))[0]
-    return build(url, row, _problem(row["config"].get("problem", row["problem"])), compare)
+    return build(
+        url, str(row["run"]), _problem(row["config"].get("problem", row["problem"])), compare
+    )
 
 
 def write(made: Report, folder: Path) -> tuple[Path, Path]:
