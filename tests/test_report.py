@@ -327,9 +327,12 @@ def test_a_chart_leaves_out_what_is_not_finite() -> None:
     assert charts.line_chart([charts.Series("s", points[1:])], x_label="x", y_label="y") == ""
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3e-7, 2e-7), (2.5, 2.50001), (1e6, 9e9)])
-def test_ticks_are_few_ordered_and_inside(low: float, high: float) -> None:
-    found = charts.ticks(low, high)
+@pytest.mark.parametrize("count", [3, 4, 6])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.21, 3.43), (-3e-7, 2e-7), (2.5, 2.50001), (1e6, 9e9)]
+)
+def test_ticks_are_few_ordered_and_inside(low: float, high: float, count: int) -> None:
+    found = charts.ticks(low, high, count)
     assert 2 <= len(found) <= 12
     assert found == sorted(found)
     slack = 1e-9 * (high - low)
