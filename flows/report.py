@@ -82,7 +82,7 @@ def constructions(files: Sequence[Path]) -> dict[str, Construction]:
             ) from None
         if array.ndim not in (1, 2) or not array.size or not math.isfinite(float(array.sum())):
             raise UsageError(f"{path} holds no construction of finite numbers", "give a JSON list")
-        found[path.stem] = array
+        found[str(path) if path.stem in found else path.stem] = array
     return found
 
 

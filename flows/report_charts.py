@@ -129,17 +129,34 @@ def picture(
 ) -> Named:
     """The problem's own drawing of the best answer, beside whatever it is compared with."""
     best = found[0] if found else None
-    if problem is None or best is None or best["construction"] is None:
-        return []
-    import numpy as np
+    drawing = ""
+    if problem is not None and best is not None and best["construction"] is not None:
+        import numpy as np
 
-    ours = np.asarray(best["construction"], dtype=np.float64)
-    named = {**compare, f"run {short}, {number(best['score'])}": ours}
-    try:
-        drawing = problem.picture(named)
-    except ValueError as error:
-        raise UsageError(f"cannot be drawn together: {error}", "compare its own kind") from None
+        ours = np.asarray(best["construction"], dtype=np.float64)
+        drawing = _drawn(problem, {**compare, f"run {short}, {number(best['score'])}": ours})
+    if compare and not drawing:
+        raise UsageError("this run has no picture to compare with", "leave --compare out")
     return [("", drawing)] if drawing else []
+
+
+def _drawn(problem: Problem, named: Mapping[str, Construction]) -> str:
+    """Constructions over each other. Raises UsageError, which names those of another kind."""
+    try:
+        return problem.picture(named)
+    except ValueError as error:
+        bad = [name for name, one in named.items() if not _drawable(problem, name, one)]
+        raise UsageError(
+            f"{', '.join(bad) or 'these'} cannot be drawn as {problem.name}'s: {error}",
+            "compare with constructions of the same problem",
+        ) from None
+
+
+def _drawable(problem: Problem, name: str, construction: Construction) -> bool:
+    try:
+        return bool(problem.picture({name: construction}))
+    except ValueError:
+        return False
 
 
 def case_times(rows: list[Row]) -> Named:
