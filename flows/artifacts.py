@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextvars
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -21,6 +23,9 @@ from eurekaflow.models.overview import StepSummary
 from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.problem import TRAINING
+
+if TYPE_CHECKING:
+    from eurekaflow.flows.report_page import Report
 
 _progress: dict[str, UUID] = {}  # run -> its progress artifact in this flow run
 _beside = ThreadPoolExecutor(1, thread_name_prefix="artifacts")
@@ -74,18 +79,32 @@ def publish_report(run_id: str) -> None:
     """Write the run's report beside the archive and show it on Prefect's page; never a failure."""
     s = session.of(run_id)
     await_artifacts(run_id)
+    fault = "the report was not written"
     try:
         made = report.of_run(s.place.database_url, run_id)
         page, _ = report.write(made, s.place.home / "reports")
-        text = markdown(made, pictures=True)
+        fault = "the report is not on Prefect's page"
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            create_markdown_artifact(
-                markdown=f"{text}\nThe page with everything: {plain(str(page))}\n",
-                key=f"report-{run_id[:8]}",
-                description=f"Report of {s.problem.name}, run {run_id[:8]}",
-            )
+            _show(s, made, page.absolute())
     except Exception as error:
-        s.notify("note", metrics={"text": f"the report was not written: {error}"})
+        s.notify("note", metrics={"text": f"{fault}: {error}"})
+
+
+def _show(s: Session, made: Report, page: Path) -> None:
+    """The report as markdown, and a link to its page, whose text is the address to copy."""
+    of_run = f"of {s.problem.name}, run {made.short}"
+    text = markdown(made, pictures=True)
+    create_markdown_artifact(
+        markdown=f"{text}\nThe page with everything: {plain(str(page))}\n",
+        key=f"report-{made.short}",
+        description=f"Report {of_run}",
+    )
+    create_link_artifact(
+        link=page.as_uri(),
+        link_text=plain(page.as_uri()),
+        key=f"report-page-{made.short}",
+        description=f"Report page {of_run}: copy the address, browsers block a click on it",
+    )
 
 
 def done(s: Session, step: int) -> float:

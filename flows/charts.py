@@ -107,12 +107,13 @@ def histogram(
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers between `low` and `high`."""
+    """About `count` round numbers between `low` and `high`; two at least, or there is no scale."""
     raw = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+    found = [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+    return found if len(found) > 1 else ticks(low, high, 2 * count)
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -49,7 +49,9 @@ def of_run(url: str, run: str, compare: dict[str, Construction] | None = None) -
     from eurekaflow.models.questions import RUN, ask
 
     row = records(*ask(url, RUN, ref=run))[0]
-    return build(url, row, _problem(row["config"].get("problem", row["problem"])), compare)
+    return build(
+        url, str(row["run"]), _problem(row["config"].get("problem", row["problem"])), compare
+    )
 
 
 def write(made: Report, folder: Path) -> tuple[Path, Path]:
@@ -80,7 +82,7 @@ def constructions(files: Sequence[Path]) -> dict[str, Construction]:
             ) from None
         if array.ndim not in (1, 2) or not array.size or not math.isfinite(float(array.sum())):
             raise UsageError(f"{path} holds no construction of finite numbers", "give a JSON list")
-        found[path.stem] = array
+        found[str(path) if path.stem in found else path.stem] = array
     return found
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eurekaflow.flows import charts
-from eurekaflow.flows.rendering import number, records
+from eurekaflow.flows.rendering import number
 from eurekaflow.models.errors import UsageError
-from eurekaflow.models.questions import BEST, ask
 
 if TYPE_CHECKING:
     from eurekaflow.verifiers.problem import Construction, Problem
 
 Row = dict[str, Any]
 BINS = 20  # as in the question
-CASE = re.compile(r"case\d+_(score|reference)_us")  # of a kernel's verdict
 Named = list[tuple[str, str]]  # caption and SVG
 
 
@@ -123,37 +120,51 @@ def health(rows: list[Row]) -> Named:
     ]
 
 
-def _points(rows: list[Row], name: str) -> list[tuple[float, float]]:
-    return [(float(r["step"]), float(r[name])) for r in rows if r[name] is not None]
+def _points(rows: list[Row], name: str, *, over: str = "step") -> list[tuple[float, float]]:
+    return [(float(r[over]), float(r[name])) for r in rows if r[name] is not None]
 
 
 def picture(
-    url: str, run: Row, problem: Problem | None, compare: Mapping[str, Construction]
+    short: str, found: list[Row], problem: Problem | None, compare: Mapping[str, Construction]
 ) -> Named:
     """The problem's own drawing of the best answer, beside whatever it is compared with."""
-    best = records(*ask(url, BEST, run=run["run"]))
-    if best and (times := case_times(best[0]["metrics"])):
-        return times
-    if problem is None or not best or best[0]["construction"] is None:
-        return []
-    import numpy as np
+    best = found[0] if found else None
+    drawing = ""
+    if problem is not None and best is not None and best["construction"] is not None:
+        import numpy as np
 
-    ours = np.asarray(best[0]["construction"], dtype=np.float64)
-    named = {**compare, f"run {str(run['run'])[:8]}, {number(best[0]['score'])}": ours}
-    try:
-        drawing = problem.picture(named)
-    except ValueError as error:
-        raise UsageError(f"cannot be drawn together: {error}", "compare its own kind") from None
+        ours = np.asarray(best["construction"], dtype=np.float64)
+        drawing = _drawn(problem, {**compare, f"run {short}, {number(best['score'])}": ours})
+    if compare and not drawing:
+        raise UsageError("this run has no picture to compare with", "leave --compare out")
     return [("", drawing)] if drawing else []
 
 
-def case_times(metrics: Mapping[str, Any]) -> Named:
+def _drawn(problem: Problem, named: Mapping[str, Construction]) -> str:
+    """Constructions over each other. Raises UsageError, which names those of another kind."""
+    try:
+        return problem.picture(named)
+    except ValueError as error:
+        bad = [name for name, one in named.items() if not _drawable(problem, name, one)]
+        raise UsageError(
+            f"{', '.join(bad) or 'these'} cannot be drawn as {problem.name}'s: {error}",
+            "compare with constructions of the same problem",
+        ) from None
+
+
+def _drawable(problem: Problem, name: str, construction: Construction) -> bool:
+    try:
+        return bool(problem.picture({name: construction}))
+    except ValueError:
+        return False
+
+
+def case_times(rows: list[Row]) -> Named:
     """A kernel's time in every case beside its reference's; nothing for what is no kernel."""
-    series = []
-    for name, key in (("this kernel", "score_us"), ("reference", "reference_us")):
-        found = {n: float(v) for n, v in metrics.items() if CASE.fullmatch(n) and n.endswith(key)}
-        points = [(float(i), found[f"case{i}_{key}"]) for i in range(len(found))]
-        series.append(charts.Series(name, points, dots=True))
+    series = [
+        charts.Series(name, _points(rows, key, over="case_number"), dots=True)
+        for name, key in (("this kernel", "kernel_us"), ("reference", "reference_us"))
+    ]
     chart = charts.line_chart(series, x_label="case", y_label="microseconds")
     return [("time of the best kernel in every case", chart)] if chart else []
 

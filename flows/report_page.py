@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 OPEN = {"Records", "Failures", "Best of N"}  # tables shown without a click
+DRAWN = {"program", "construction"}  # columns that are shown as diffs and as a picture
 
 
 @dataclass(frozen=True)
@@ -85,35 +86,37 @@ class Report:
 
 def build(
     url: str,
-    run: Row,
+    run: str,
     problem: Problem | None,
     compare: Mapping[str, Construction] | None = None,
 ) -> Report:
-    """Ask the questions of the run and draw the answers. `run` is a row of questions.RUN."""
-    answers = {q.title: ask(url, q.sql, run=run["run"]) for q in questions.QUESTIONS}
+    """Ask the questions of the run with this uuid and draw the answers."""
+    answers = {q.title: ask(url, q.sql, run=run) for q in questions.QUESTIONS}
     rows = {title: records(*answer) for title, answer in answers.items()}
+    best = rows["Best answer"]
     drawn: dict[str, list[tuple[str, str]]] = {
         "Best so far": report_charts.best(rows),
         "Reward distributions": report_charts.rewards(rows, problem),
         "Health": report_charts.health(rows["Health"]),
-        "Lineage of the best": report_charts.picture(url, run, problem, compare or {}),
+        "Best answer": report_charts.picture(run[:8], best, problem, compare or {}),
+        "Kernel times": report_charts.case_times(rows["Kernel times"]),
     }
     diffs = {"Lineage of the best": report_charts.diffs(rows["Lineage of the best"])}
     sections = [
         _section(q, *answers[q.title], drawn.get(q.title, []), diffs.get(q.title, []))
         for q in questions.QUESTIONS
+        if rows[q.title] or not q.of_some
     ]
-    summary = rows["The run in numbers"][0]
-    title = (problem.title if problem is not None else "") or run["problem"]
+    [summary], [ran] = rows["The run in numbers"], rows["What ran"]
     return Report(
-        run=str(run["run"]),
-        title=title,
+        run=run,
+        title=(problem.title if problem is not None else "") or ran["problem"],
         state=_state(summary),
-        facts_line=_facts_line(run),
-        facts=_facts(run, summary),
+        facts_line=_facts_line(ran),
+        facts=_facts(summary, ran),
         sections=sections,
         diagnosis=summary["message"] or "",
-        foreign=run["trust"] == "foreign",
+        foreign=ran["trust"] == "foreign",
     )
 
 
@@ -122,23 +125,19 @@ def _state(summary: Row) -> str:
     return f"{summary['state']} by the rule {rule}" if rule else str(summary["state"])
 
 
-def _facts_line(run: Row) -> str:
-    config, hardware = run["config"], run["hardware"]
-    machine = hardware.get("gpu") or hardware.get("cpu") or hardware.get("processor") or ""
-    began = text(run["started_at"]) or "not started"
-    model = Path(config.get("model", "")).name  # a path's last part says enough
-    return f"{run['problem']}, {model} policy, seed {run['seed']}, {began}" + (
-        f", {machine}" if machine else ""
-    )
+def _facts_line(ran: Row) -> str:
+    began = text(ran["started_at"]) or "not started"
+    line = f"{ran['problem']}, {ran['model'] or ''} policy, seed {ran['seed']}, {began}"
+    return f"{line}, {ran['gpu']}" if ran["gpu"] else line
 
 
-def _facts(run: Row, summary: Row) -> list[tuple[str, str]]:
+def _facts(summary: Row, ran: Row) -> list[tuple[str, str]]:
     """The headline: best, distance to the record, size, validity, time, cost."""
     facts = [("best score", "none yet" if summary["best"] is None else number(summary["best"]))]
     if summary["best_seed"] is not None:
         facts.append(("best seed", number(summary["best_seed"])))
-    if run["record"] is not None:
-        facts.append((f"record, {run['record_holder']}", number(run["record"])))
+    if ran["record"] is not None:
+        facts.append((f"record, {ran['record_holder']}", number(ran["record"])))
     facts += [("steps", str(summary["steps"])), ("attempts", text(summary["attempts"]))]
     if summary["valid_fraction"] is not None:
         facts.append(("valid", f"{100 * summary['valid_fraction']:.1f} %"))
@@ -155,7 +154,7 @@ def _section(
     drawn: list[tuple[str, str]],
     diffs: list[tuple[str, list[tuple[str, str]]]],
 ) -> Section:
-    shown = [i for i, name in enumerate(columns) if name != "program"]
+    shown = [i for i, name in enumerate(columns) if name not in DRAWN]
     cells = [[Cell(text(row[i]), _full(row[i])) for i in shown] for row in rows]
     right = [all(isinstance(row[i], int | float | None) for row in rows) for i in shown]
     visible = [chart for chart in drawn if chart[1]]

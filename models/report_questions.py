@@ -1,7 +1,7 @@
 """The questions behind the numbers of a run's report: SQL over the public views, one per section.
 
 Each takes %(run)s, the run's uuid. docs/report.md repeats them, so that whoever doubts a number
-can ask for it; a test compares the two and the report's figures with the answers.
+can ask for it; tests compare the two, and every figure of the report with the answers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ class Question:
     title: str
     shows: str
     sql: str
+    of_some: bool = False  # of some problems only: without an answer there is no section
 
 
 SUMMARY = Question(
@@ -141,6 +142,34 @@ order by array_position(array['plan', 'sample', 'verify', 'archive', 'update', '
     t.stage)""",
 )
 
+BEST_ANSWER = Question(
+    "Best answer",
+    "The best valid attempt; its picture is drawn of the numbers of its construction.",
+    """
+select b.attempt, b.step, b.score, t.construction
+from (
+    select run, attempt, step, score from best_attempts
+    where run = %(run)s order by seq desc limit 1
+) b join attempt_bodies t on t.run = b.run and t.attempt = b.attempt""",
+)
+
+KERNEL_TIMES = Question(
+    "Kernel times",
+    "Microseconds of the best kernel and of its reference in every case; a report of a problem "
+    "without kernels leaves this out.",
+    """
+select c.parts[1]::int as case_number,
+    max(m.value::float8) filter (where c.parts[2] = 'score') as kernel_us,
+    max(m.value::float8) filter (where c.parts[2] = 'reference') as reference_us
+from (
+    select run, attempt from best_attempts where run = %(run)s order by seq desc limit 1
+) b join attempts a on a.run = b.run and a.attempt = b.attempt
+cross join lateral jsonb_each_text(a.metrics) m
+cross join lateral regexp_match(m.key, '^case([0-9]+)_(score|reference)_us$') c (parts)
+where c.parts is not null group by c.parts[1] order by case_number""",
+    of_some=True,
+)
+
 LINEAGE = Question(
     "Lineage of the best",
     "From the seed to the best attempt, each with its program.",
@@ -181,6 +210,22 @@ cross join lateral (
 ) n where me.run = %(run)s order by n.score""",
 )
 
+WHAT_RAN = Question(
+    "What ran",
+    "The problem, the model, the seed, the time and the GPU that the head of the report names, "
+    "and the best confirmed record, with which it compares.",
+    """
+select r.problem, (regexp_match(r.config->>'model', '([^/]*)/*$'))[1] as model, r.seed,
+    r.started_at, r.hardware->>'gpu' as gpu, r.trust, l.score as record,
+    l.holder as record_holder
+from runs r left join lateral (
+    select score, holder from leaderboard
+    where leaderboard.problem = r.problem and kind in ('human', 'ai')
+    order by value desc limit 1
+) l on true
+where r.run = %(run)s""",
+)
+
 QUESTIONS = (
     SUMMARY,
     RECORDS,
@@ -189,7 +234,10 @@ QUESTIONS = (
     REWARDS,
     HEALTH,
     COST,
+    BEST_ANSWER,
+    KERNEL_TIMES,
     LINEAGE,
     FAILURES,
     BEST_OF_N,
+    WHAT_RAN,
 )

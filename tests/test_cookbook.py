@@ -1,7 +1,9 @@
-"""The questions of docs/sql.md on a generated archive of 100,000 attempts: answers and plans."""
+"""docs/sql.md: its questions on a generated archive of 100,000 attempts, answers and plans, and
+its Python on a small one."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +14,17 @@ import psycopg
 import pytest
 
 from eurekaflow.models import postgres
-from eurekaflow.models.archive import Archive
+from eurekaflow.models.archive import Archive, Hold
 from eurekaflow.models.questions import GROWTH, ask
+from eurekaflow.models.rows import AttemptRow, RunRow
+from tests.archives import expand, seeds
 from tests.generated_archive import PROBLEMS, RARE, Known, Sizes, generate, questions
 
 pytest_plugins = ("tests.archive_fixtures",)
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+slow = pytest.mark.slow
 
-PAGE = Path(__file__).resolve().parent.parent / "docs/sql.md"
-QUESTIONS = dict(questions(PAGE.read_text(encoding="utf-8")))
+PAGE = (Path(__file__).resolve().parent.parent / "docs/sql.md").read_text(encoding="utf-8")
+QUESTIONS = dict(questions(PAGE))
 BIG = {"attempts", "bodies", "tokens"}
 SIZES = Sizes()
 
@@ -156,6 +160,8 @@ def test_every_question_of_the_page_is_checked() -> None:
     assert len(CHECKS) >= 15
 
 
+@pytest.mark.services
+@slow
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_has_its_answer(made: tuple[Archive, Known], question: str) -> None:
     archive, known = made
@@ -165,6 +171,8 @@ def test_a_question_has_its_answer(made: tuple[Archive, Known], question: str) -
     assert CHECKS[question](rows, known) is not False
 
 
+@pytest.mark.services
+@slow
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_no_question_reads_a_whole_large_table(made: tuple[Archive, Known], question: str) -> None:
     archive, _ = made
@@ -186,6 +194,8 @@ def whole(node: dict[str, Any]) -> bool:
     return node["Node Type"] == "Seq Scan"
 
 
+@pytest.mark.services
+@slow
 def test_a_plan_that_reads_everything_is_recognised(made: tuple[Archive, Known]) -> None:
     archive, _ = made
     with psycopg.connect(archive.url) as connection:
@@ -194,6 +204,8 @@ def test_a_plan_that_reads_everything_is_recognised(made: tuple[Archive, Known])
     assert "attempts" in {n["Relation Name"] for n in nodes(plan[0]["Plan"]) if whole(n)}
 
 
+@pytest.mark.services
+@slow
 def test_the_forecast_follows_from_what_the_steps_before_took(made: tuple[Archive, Known]) -> None:
     archive, _ = made
     columns, rows = ask(archive.url, GROWTH)
@@ -207,6 +219,26 @@ def test_the_forecast_follows_from_what_the_steps_before_took(made: tuple[Archiv
     ((total,),) = archive.query(size + where, as_reader=False)[1]
     assert found[0]["bytes_per_step"] * SIZES.runs * SIZES.steps == pytest.approx(total, rel=0.01)
     assert found[0]["bytes_to_come"] == pytest.approx(found[0]["bytes_per_step"] * 90)
+
+
+@pytest.mark.services
+def test_the_python_of_the_page_gives_typed_rows_and_a_frame(archive: Archive, hold: Hold) -> None:
+    archive.add_seeds(hold, seeds(-1.0))
+    [seed] = (row.id for row in archive.attempts(hold.run_id, -1))
+    [[_, best]] = expand(archive, hold, 0, [(seed, [-0.6, -0.5])])
+    archive.commit_step(hold, 0)
+    [block] = re.findall(r"^## From Python\n\n```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"url": archive.url}
+    exec(compile(block, "docs/sql.md", "exec"), names)
+    names["archive"].close()
+    assert isinstance(names["run"], RunRow)
+    assert names["run"].id == hold.run_id
+    assert isinstance(names["best"], AttemptRow)
+    assert (names["best"].id, names["best"].value) == (best, -0.5)
+    assert (names["columns"], names["rows"]) == (["step", "score"], [(0, 0.6), (0, 0.5)])
+    frame = names["frame"]
+    assert list(frame.columns) == ["step", "valid_fraction", "reward_mean"]
+    assert frame.to_numpy().tolist() == [[0, 1.0, 0.55]]
 
 
 MEMORY = """
@@ -226,6 +258,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.services
+@slow
 def test_exporting_a_long_run_takes_little_memory(
     migrated: None, database_url: str, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -10,11 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
 from eurekaflow.flows import cli
 from eurekaflow.models import postgres
+from eurekaflow.models.archive import Archive
 from eurekaflow.models.exposure import exposure
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -85,6 +88,49 @@ def test_a_tcp_client_reads_as_the_reader_alone(
     assert cli.main(["sql", "select 1"]) == 0
     assert not answers("127.0.0.1", port)
     assert not file.exists()
+
+
+def test_a_client_without_libpq_reads_with_prepared_statements_and_writes_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """asyncpg speaks the protocol by itself, as a JDBC driver does."""
+    port = free_port()
+    assert cli.main(["db", "expose", "--port", str(port), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert cli.main(["db", "url"]) == 0
+    archive = Archive(capsys.readouterr().out.strip())
+    record = {"holder": "Somebody", "score": 0.5, "kind": "human", "source": "a paper"}
+    archive.add_problem("toy", "1", "min", "length", [record, {**record, "score": 0.75}])
+    archive.close()
+    asyncio.run(reads_alone(port, Path(told["password_file"]).read_text().strip()))
+
+
+async def reads_alone(port: int, password: str) -> None:
+    """What the reader may do over TCP, with a client of its own protocol code."""
+    at = {"host": "127.0.0.1", "port": port, "user": "eureka_reader", "database": "eureka"}
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(**at, password="wrong")
+    client = await asyncpg.connect(**at, password=password)
+    try:
+        asked = await client.prepare(
+            "select holder, score from leaderboard where problem = $1 and score < $2"
+        )
+        assert [kind.name for kind in asked.get_parameters()] == ["text", "float8"]
+        assert [tuple(row) for row in await asked.fetch("toy", 0.6)] == [("Somebody", 0.5)]
+        assert len(await asked.fetch("toy", 1.0)) == 2
+        assert await asked.fetch("none", 1.0) == []
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await client.execute("create temp table mine (n int)")
+        await client.execute("set default_transaction_read_only = off")  # anybody may
+        for write in (
+            "insert into archive.problems (name) values ('mine')",
+            "update archive.runs set message = 'mine'",
+            "create table public.mine (n int)",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await client.execute(write)
+    finally:
+        await client.close()
 
 
 def answers(address: str, port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,14 +13,15 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from eurekaflow.flows import charts, rendering, report, report_charts
+from eurekaflow.flows import charts, rendering, report
 from eurekaflow.flows.report_text import markdown
 from eurekaflow.models import report_questions as questions
 from eurekaflow.models.archive import Archive, Hold
 from eurekaflow.models.errors import UsageError
 from eurekaflow.models.questions import ask
-from eurekaflow.models.rows import VerdictRow
+from eurekaflow.models.rows import RunRow, VerdictRow
 from tests.archives import expand, new_run, planned, sample, seeds, settle, verdict
+from tests.report_reading import Plot, Row, asked, documented, figures
 
 pytest_plugins = ("tests.archive_fixtures",)
 HOSTILE = (
@@ -64,6 +66,16 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
+def run(archive: Archive) -> RunRow:
+    """A run whose model lies in a folder, on a machine with a GPU."""
+    new_run(archive)
+    return archive.add_run(
+        problem="toy", config={"model": "/models/tiny/"}, seed=7, versions={}, fingerprint={},
+        hardware={"gpu": "NVIDIA H200", "machine": "x86_64"},
+    )  # fmt: skip
+
+
+@pytest.fixture
 def told(archive: Archive, hold: Hold) -> Archive:
     """A run of two steps whose candidates write HTML."""
     archive.add_seeds(hold, seeds(-1.0, -1.0))
@@ -79,64 +91,133 @@ def uuid_of(archive: Archive, hold: Hold) -> str:
     return str(archive.run(hold.run_id).uuid)
 
 
+def cells(rows: list[Row], shown: Callable[[Any], str]) -> list[list[str]]:
+    """The rows of a table without what is shown as diffs and as a picture."""
+    return [
+        [shown(v) for name, v in row.items() if name not in ("program", "construction")]
+        for row in rows
+    ]
+
+
+def one_line(value: Any) -> str:
+    return " ".join(rendering.text(value).split())
+
+
 @pytest.mark.services
-def test_every_number_of_the_page_is_the_answer_to_its_question(told: Archive, hold: Hold) -> None:
+def test_every_number_of_the_pages_tables_is_the_answer_to_its_documented_question(
+    told: Archive, hold: Hold
+) -> None:
     run = uuid_of(told, hold)
     page = Page(report.of_run(told.url, run).html())
-    seen = 0
-    for title, (columns, rows) in answers(told, run).items():
-        shown = [i for i, name in enumerate(columns) if name != "program"]
-        expected = [[full(row[i]) for i in shown] for row in rows]
-        found = [row for row in page.tables.get(title, []) if row]
-        assert found == expected, title
-        seen += len(found)
-    assert seen > 10
-
-
-def answers(archive: Archive, run: str) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
-    """What the documented questions answer, asked by themselves."""
-    return {q.title: ask(archive.url, q.sql, run=run) for q in questions.QUESTIONS}
+    answers = asked(told.url, run)
+    found = {title: [row for row in rows if row] for title, rows in page.tables.items()}
+    assert found == {title: cells(rows, full) for title, rows in answers.items() if rows}
+    assert sum(map(len, found.values())) > 10
 
 
 @pytest.mark.services
-def test_every_number_of_the_markdown_is_the_answer_to_its_question(
+def test_every_number_of_the_markdowns_tables_is_the_answer_to_its_documented_question(
     told: Archive, hold: Hold
 ) -> None:
     run = uuid_of(told, hold)
     rendered = Page(rendered_markdown(markdown(report.of_run(told.url, run))))
     found = [[row for row in table if row] for table in rendered.plain_tables]
-    expected = []
-    for columns, rows in answers(told, run).values():
-        shown = [i for i, name in enumerate(columns) if name != "program"]
-        cells = [[" ".join(rendering.text(row[i]).split()) for i in shown] for row in rows]
-        expected += [cells] if cells else []
-    assert found == expected
+    answers = asked(told.url, run)
+    assert found == [cells(rows, one_line) for rows in answers.values() if rows]
 
 
 @pytest.mark.services
-def test_the_figures_over_and_under_the_tables_are_answers_too(told: Archive, hold: Hold) -> None:
+def test_a_section_without_a_documented_question_is_none_of_the_report(
+    told: Archive, hold: Hold
+) -> None:
+    made = report.of_run(told.url, uuid_of(told, hold))
+    titles = [title for title in documented() if title != "Kernel times"]
+    assert [section.question.title for section in made.sections] == titles
+    assert [f"## {t}" for t in titles] == re.findall(r"^## .*", markdown(made), re.MULTILINE)
+
+
+def facts_of(numbers: Row, ran: Row) -> list[tuple[str, str]]:
+    """The headline that these answers make."""
+    return [
+        ("best score", rendering.number(numbers["best"])),
+        ("best seed", rendering.number(numbers["best_seed"])),
+        (f"record, {ran['record_holder']}", rendering.number(ran["record"])),
+        ("steps", str(numbers["steps"])),
+        ("attempts", rendering.text(numbers["attempts"])),
+        ("valid", f"{100 * numbers['valid_fraction']:.1f} %"),
+        ("time in stages", rendering.duration(numbers["seconds"])),
+        ("money", f"{numbers['money']:.2f}"),
+    ]
+
+
+@pytest.mark.services
+def test_the_figures_of_the_head_are_answers_in_page_and_markdown(
+    told: Archive, hold: Hold
+) -> None:
     told.finish(hold, "paused", "the deadline is passed", rule="deadline")
     run = uuid_of(told, hold)
+    answers = asked(told.url, run)
+    [numbers], [ran] = answers["The run in numbers"], answers["What ran"]
     made = report.of_run(told.url, run)
-    asked = {title: rendering.records(*answer) for title, answer in answers(told, run).items()}
-    [numbers] = asked["The run in numbers"]
-    facts = dict(made.facts)
-    assert (made.state, made.diagnosis) == ("paused by the rule deadline", numbers["message"])
-    assert facts.pop("best score") == rendering.number(numbers["best"])
-    assert facts.pop("best seed") == rendering.number(numbers["best_seed"])
-    assert facts.pop("steps") == str(numbers["steps"]) == "1"
-    assert facts.pop("attempts") == rendering.text(numbers["attempts"]) == "6"
-    assert facts.pop("valid") == f"{100 * numbers['valid_fraction']:.1f} %" == "50.0 %"
-    assert facts.pop("time in stages") == rendering.duration(numbers["seconds"])
-    assert numbers["seconds"] == sum(row["seconds"] for row in asked["Cost"]) > 0
-    assert facts.pop("money") == f"{numbers['money']:.2f}" == "0.25"
-    [record] = [row for row in asked["Records"] if row["holder"] == "Somebody"]
-    assert facts == {"record, Somebody": rendering.number(record["score"])}
-    captions = [caption for section in made.sections for caption, _ in section.charts if caption]
-    first = next(row for row in asked["Reward distributions"] if row["step"] == 0)
-    share = f"{100 * first['failed_fraction']:.1f} % failed"
-    assert captions[0] == f"step 0: {first['of_step']} attempts, {share}"
-    assert captions[0] == "step 0: 6 attempts, 50.0 % failed"
+    html, text = made.html(), rendered_markdown(markdown(made))
+    facts = facts_of(numbers, ran)
+    shown = re.findall(r"<div><b>(.*?)</b><span>(.*?)</span></div>", html)
+    assert [(name, value) for value, name in shown] == facts
+    assert re.findall(r"<li>(.*?): <strong>(.*?)</strong></li>", text) == facts
+    assert ("valid", "50.0 %") in facts
+    assert ("money", "0.25") in facts
+    assert ("attempts", "6") in facts
+    assert ("record, Somebody", "0.5") in facts
+    assert numbers["seconds"] == sum(row["seconds"] for row in answers["Cost"]) > 0
+    began = f"{ran['started_at'].astimezone():%Y-%m-%d %H:%M:%S}"
+    line = f"{ran['problem']}, {ran['model']} policy, seed {ran['seed']}, {began}, {ran['gpu']}"
+    assert line == f"toy, tiny policy, seed 7, {began}, NVIDIA H200"
+    state = f"{numbers['state']} by the rule {numbers['ended_by']}"
+    assert f'<p class="soft">run {run} · {state} · {line}</p>' in html
+    assert f"<p>run {run}, {state}, {line}</p>" in text
+    for place in (html, text):
+        assert f"<p>{numbers['message']}</p>" in place
+
+
+@pytest.mark.services
+def test_the_head_names_the_best_confirmed_record(told: Archive, hold: Hold) -> None:
+    records = [
+        {"holder": h, "score": s, "kind": k, "source": "a paper"}
+        for h, s, k in (("A", 0.5, "human"), ("B", 0.45, "ai"), ("C", 0.4, "claim"))
+    ]
+    told.add_problem("toy", "1", "min", "length", records)  # fmt: skip
+    made = report.of_run(told.url, uuid_of(told, hold))
+    assert ("record, B", "0.45") in made.facts
+
+
+@pytest.mark.services
+def test_the_captions_of_charts_and_programs_are_answers_in_page_and_markdown(
+    told: Archive, hold: Hold
+) -> None:
+    best_of_n(told, [-0.9, -0.3, None, None, -0.45, None, -0.1, -0.1])
+    run = uuid_of(told, hold)
+    answers = asked(told.url, run)
+    made = report.of_run(told.url, run)
+    html, text = made.html(), rendered_markdown(markdown(made))
+    own, other = (
+        next(row for row in answers["Reward distributions"] if row["step"] == step)
+        for step in (0, None)
+    )
+    caption = "step 0: {} attempts, {} failed; line: best of N, {} attempts, {} failed".format(
+        own["of_step"], f"{100 * own['failed_fraction']:.1f} %",
+        other["of_step"], f"{100 * other['failed_fraction']:.1f} %",
+    )  # fmt: skip
+    assert [words for words, _ in figures(html, "reward-distributions")] == [caption]
+    assert f"<p>{caption}</p>" in text
+    assert "step 0: 6 attempts, 50.0 % failed;" in caption
+    names = [
+        f"generation {row['generation']}: {where}, attempt {row['attempt']}, "
+        f"score {rendering.number(row['score'])}"
+        for row, where in zip(answers["Lineage of the best"], ("seed", "step 0"), strict=True)
+    ]
+    assert len(names) == 2
+    assert re.findall(r"<summary>(generation .*?)</summary>", html) == names
+    assert re.findall(r"<p>(generation .*?):</p>", text) == names
 
 
 def full(value: Any) -> str:
@@ -183,34 +264,59 @@ def test_the_distribution_counts_every_attempt_of_a_step(told: Archive, hold: Ho
     assert all(0 <= row["bin"] <= 20 for row in counted)
 
 
+def best_of_n(archive: Archive, values: list[float | None]) -> None:
+    """A run beside, of one step, that neither trains nor reuses."""
+    other = new_run(archive, advantage="none", reuse="fixed")
+    with archive.hold(other.id, owner="best of N") as held:
+        archive.add_seeds(held, seeds(-1.0))
+        [seed] = (row.id for row in archive.attempts(other.id, -1))
+        expand(archive, held, 0, [(seed, values)])
+
+
 @pytest.mark.services
-def test_best_of_n_at_the_same_budget_is_a_line_over_every_distribution(
-    told: Archive, hold: Hold
-) -> None:
-    other = new_run(told, advantage="none", reuse="fixed")
-    with told.hold(other.id, owner="best of N") as held:
-        told.add_seeds(held, seeds(-1.0))
-        [seed] = (row.id for row in told.attempts(other.id, -1))
-        expand(told, held, 0, [(seed, [-0.9, -0.3, None, None, -0.45, None, -0.1, -0.1])])
-    rows = rendering.records(*ask(told.url, questions.REWARDS.sql, run=uuid_of(told, hold)))
+def test_best_of_n_is_cut_at_the_runs_number_of_attempts(told: Archive, hold: Hold) -> None:
+    best_of_n(told, [-0.9, -0.3, None, None, -0.45, None, -0.1, -0.1])
+    rows = asked(told.url, uuid_of(told, hold))["Reward distributions"]
     beside = [row for row in rows if row["step"] is None]
     assert sum(row["attempts"] for row in beside) == 6  # this run's number, not the other's 8
     assert beside[0]["failed_fraction"] == 0.5
     assert {(row["low"], row["high"]) for row in rows} == {(0.3, 0.9)}
-    made = report.of_run(told.url, uuid_of(told, hold))
-    [section] = [s for s in made.sections if s.question is questions.REWARDS]
-    [(caption, chart)] = section.charts
-    assert caption.endswith("; line: best of N, 6 attempts, 50.0 % failed")
-    assert chart.count('class="line s1"') == 1
 
 
-def test_a_kernels_times_are_drawn_beside_its_references() -> None:
-    cases = {f"case{i}_{key}": t * (i + 1) for i in range(11) for key, t in
+@pytest.mark.services
+def test_a_kernels_times_are_the_answer_in_table_chart_and_markdown(
+    archive: Archive, hold: Hold
+) -> None:
+    times = {f"case{i}_{key}": t * (i + 1) for i in range(11) for key, t in
              (("score_us", 5.0), ("official_us", 6.0), ("reference_us", 9.0))}  # fmt: skip
-    [(caption, chart)] = report_charts.case_times({"score_us": 5.0, **cases})
+    archive.add_seeds(hold, seeds(-9.0))
+    [seed] = (row.id for row in archive.attempts(hold.run_id, -1))
+    sample(archive, hold, archive.plan(hold, 0, [planned(seed, size=2)]))
+    worse, best = (row.id for row in archive.attempts(hold.run_id, 0))
+    slow = {name: 2 * t for name, t in times.items()}
+    found = [
+        replace(verdict(worse, -8.0), metrics=slow),
+        replace(verdict(best, -5.0), metrics=times),
+    ]
+    archive.store_verdicts(hold, 0, found)
+    settle(archive, hold, 0)
+    run = uuid_of(archive, hold)
+    rows = asked(archive.url, run)["Kernel times"]
+    assert rows == [
+        {"case_number": i, "kernel_us": 5.0 * (i + 1), "reference_us": 9.0 * (i + 1)}
+        for i in range(11)
+    ]
+    made = report.of_run(archive.url, run)
+    html = made.html()
+    assert [row for row in Page(html).tables["Kernel times"] if row] == cells(rows, full)
+    tables = Page(rendered_markdown(markdown(made))).plain_tables
+    assert cells(rows, one_line) in [[row for row in table if row] for table in tables]
+    [(caption, svg)] = figures(html, "kernel-times")
     assert "every case" in caption
-    assert chart.count('<circle class="s0"') == chart.count('<circle class="s1"') == 11 + 1
-    assert report_charts.case_times({"terms": 3.0}) == []
+    plot = Plot(svg)
+    for series, name in enumerate(("kernel_us", "reference_us")):
+        places = [(plot.x.at(row["case_number"]), plot.y.at(row[name])) for row in rows]
+        assert plot.dots(series) == [pytest.approx(place, abs=0.3) for place in places]
 
 
 def test_a_chart_leaves_out_what_is_not_finite() -> None:
@@ -221,9 +327,12 @@ def test_a_chart_leaves_out_what_is_not_finite() -> None:
     assert charts.line_chart([charts.Series("s", points[1:])], x_label="x", y_label="y") == ""
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3e-7, 2e-7), (2.5, 2.50001), (1e6, 9e9)])
-def test_ticks_are_few_ordered_and_inside(low: float, high: float) -> None:
-    found = charts.ticks(low, high)
+@pytest.mark.parametrize("count", [3, 4, 6])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.21, 3.43), (-3e-7, 2e-7), (2.5, 2.50001), (1e6, 9e9)]
+)
+def test_ticks_are_few_ordered_and_inside(low: float, high: float, count: int) -> None:
+    found = charts.ticks(low, high, count)
     assert 2 <= len(found) <= 12
     assert found == sorted(found)
     slack = 1e-9 * (high - low)

@@ -38,12 +38,12 @@ def step_functions(named: Mapping[str, Array]) -> str:
 def discs(named: Mapping[str, Array]) -> str:
     """Discs (rows of x, y, r) in the unit square, one square per name, side by side."""
     side, gap = 300, 24
-    sets = {name: _plain(rows, 2) for name, rows in named.items()}
+    sets = {name: _plain(rows, 2, columns=3) for name, rows in named.items()}
     parts = []
     for index, (name, found) in enumerate(sets.items()):
         left = gap + index * (side + gap)
         parts.append(f'<rect class="frame" x="{left}" y="8" width="{side}" height="{side}"/>')
-        for x, y, r in found[:, :3]:
+        for x, y, r in found:
             cx, cy = left + x * side, 8 + (1 - y) * side
             parts.append(
                 f'<circle class="disc s{index}" cx="{cx:.2f}" cy="{cy:.2f}" r="{r * side:.2f}"/>'
@@ -53,10 +53,12 @@ def discs(named: Mapping[str, Array]) -> str:
     return _svg(width, side + 32, "packing", "".join(parts))
 
 
-def _plain(values: Array, dimensions: int) -> Array:
+def _plain(values: Array, dimensions: int, *, columns: int | None = None) -> Array:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != dimensions or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"not a finite construction of {dimensions} dimensions: {array.shape}")
+    if columns is not None and array.shape[1] != columns:
+        raise ValueError(f"rows of {array.shape[1]} numbers instead of {columns}")
     return array
 
 
