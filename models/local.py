@@ -8,7 +8,6 @@ replayed bit for bit; on CUDA it cannot, and only missing slots are asked for.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,21 +15,17 @@ from typing import Any, Literal
 import safetensors.torch as st
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
-from eurekaflow.models import adapter, adapter_files, expert_adapter, prefix_attention
+from eurekaflow.models import adapter, adapter_files, expert_adapter
 from eurekaflow.models.checkpoints import RESTORE
 from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
 from eurekaflow.models.errors import (
     CheckpointDamaged,
-    ModelDamaged,
-    PrerequisiteMissing,
     UsageError,
 )
-from eurekaflow.models.fingerprint import bf16_is_fast, of_policy
+from eurekaflow.models.fingerprint import of_policy
 from eurekaflow.models.group_sampler import GroupSampler
-from eurekaflow.models.model_card import check_supported
+from eurekaflow.models.loading import device_named, dtype_named, load_model, stop_ids_of
 from eurekaflow.models.paged_attention import Shape
 from eurekaflow.models.policy import (
     Prompt,
@@ -45,10 +40,6 @@ from eurekaflow.models.policy import (
 from eurekaflow.models.renderer import Renderer
 from eurekaflow.models.sampler import WaveSampler
 from eurekaflow.models.trainer import State, Trainer
-
-# What the language model is called inside a model that also sees images: newer files, older ones.
-TEXT_NAMES = {r"^model\.language_model\.": "model.", r"^language_model\.model\.": "model."}
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class LocalPolicy:
@@ -75,21 +66,21 @@ class LocalPolicy:
     ) -> None:
         self.folder, self.seed, self.threads = folder, seed, threads
         self.rank, self.alpha = lora_rank, lora_alpha
-        self.device = _device(device)
-        self.dtype = _dtype(dtype, self.device)
+        self.device = device_named(device)
+        self.dtype = dtype_named(dtype, self.device)
         torch.set_num_threads(threads)
         if self.device.type == "cpu":
             torch.use_deterministic_algorithms(True)
             # Filling new memory costs 3 % and changes nothing: no kernel here reads it unwritten.
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self._model, tokenizer = _load(folder, self.device, self.dtype)
+        self._model, tokenizer = load_model(folder, self.device, self.dtype)
         size: dict[str, Any] = {"rank": lora_rank, "alpha": lora_alpha}
         self._layers = adapter.attach(self._model, **size)
         if lora_experts:
             self._layers |= _experts(self._model, folder, **size)
         decoder, head = self._model.get_decoder(), self._model.get_output_embeddings()
         head.cap = getattr(self._model.config, "final_logit_softcapping", None)
-        self.renderer = Renderer(tokenizer, stop_ids=_stop_ids(self._model), date=date)
+        self.renderer = Renderer(tokenizer, stop_ids=stop_ids_of(self._model), date=date)
         self._sampler = WaveSampler(decoder, head, self.renderer)
         self._together: GroupSampler | None = None
         if self.device.type == "cuda":
@@ -246,62 +237,3 @@ def _experts(model: Any, folder: Path, *, rank: int, alpha: float) -> dict[str, 
             "leave it out: --set lora_experts=false",
         )
     return found
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise PrerequisiteMissing(
-            f"device {name!r} was asked for, but PyTorch sees no CUDA device", "use --device cpu"
-        )
-    return torch.device(name)
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        fast = device.type == "cuda" or bf16_is_fast()
-        return torch.bfloat16 if fast else torch.float32
-    if name not in DTYPES:
-        raise ValueError(f"dtype is {name!r}, but must be auto or one of {sorted(DTYPES)}")
-    return DTYPES[name]
-
-
-def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    if not (folder / "config.json").is_file():
-        raise PrerequisiteMissing(
-            f"{folder} is not a Hugging Face model folder: config.json is missing",
-            "give a model that is on this machine: --model PATH",
-        )
-    check_supported(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # What matters of its table of weights is raised below.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    options = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    config = AutoConfig.from_pretrained(folder, **options)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=getattr(config, "text_config", config),
-        key_mapping=TEXT_NAMES if hasattr(config, "text_config") else None,
-        dtype=dtype,
-        attn_implementation=prefix_attention.NAME,
-        use_safetensors=True,
-        output_loading_info=True,
-        **options,
-    )
-    model, found = loaded
-    if missing := found["missing_keys"]:
-        raise ModelDamaged(
-            f"{folder} lacks {len(missing)} of its weights, such as {min(missing)}",
-            "fetch the model again, or give another: --model PATH",
-        )
-    return model.to(device).eval(), tokenizer
-
-
-def _stop_ids(model: Any) -> list[int]:
-    """The ids the model's generation configuration names; one or several."""
-    found = getattr(model.generation_config, "eos_token_id", None)
-    if found is None:
-        return []
-    return [int(i) for i in (found if isinstance(found, (list, tuple)) else [found])]

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eurekaflow.verifiers import gpu_clocks, gpu_verdict
@@ -206,7 +206,7 @@ class Bench:
         for number, (case, calibrated) in enumerate(zip(plan.benchmarks, empty, strict=True)):
             request = {**common, "calls": plan.calls}
             timings.append(self._timed(f"case {number}", case, request, phase, calibrated, plan))
-        metrics = {**self._metrics(timings, plan), **gpu_clocks.now()}
+        metrics = {**gpu_verdict.metrics(timings, plan.scored), **gpu_clocks.now()}
         if plan.profile and plan.mode == STRICT:
             metrics |= self._profiled(plan, timings, common)
         return Verdict(outcome=Outcome.VALID, value=-metrics["score_us"], metrics=metrics)
@@ -274,22 +274,6 @@ class Bench:
         except Unbelievable as reason:
             raise Failed(Outcome.EXPLOIT, f"last case: {reason}") from None
         return {"kernels": kernels, "kernel_us": total}
-
-    def _metrics(self, timings: list[gpu_verdict.Timing], plan: Plan) -> dict[str, float]:
-        scored = [timings[i] for i in plan.scored] if plan.scored is not None else timings
-        mean = gpu_verdict.geometric_mean
-        found = {
-            "score_us": mean([t.score_us for t in scored]),
-            "ratio": mean([t.ratio for t in scored]),
-            "inner_us": mean([t.inner_us for t in scored]),
-            "official_us": mean([t.official_us for t in scored]),
-            "all_cases_us": mean([t.score_us for t in timings]),
-            "floor_us": mean([t.floor_us for t in scored]),
-            "flagged_cases": float(sum(t.flagged for t in timings)),
-        }
-        for number, t in enumerate(timings):
-            found |= {f"case{number}_{name}": float(v) for name, v in asdict(t).items()}
-        return found
 
     def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         assert self._reference is not None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 STRICT, OFFICIAL = "strict", "official"
 TRIMMED = 0.1  # of the calls at either end
@@ -121,6 +121,23 @@ def _nothing_pending(stream: float, event: float, empty: Mapping[str, float], mo
         raise Unbelievable(
             f"work was pending when the call's stream had ended: {stream:.0f} us of {event:.0f} us"
         )
+
+
+def metrics(timings: Sequence[Timing], scored: Sequence[int] | None) -> dict[str, float]:
+    """What is kept with a verdict: means over the scored cases (all by default), and each case."""
+    counted = timings if scored is None else [timings[i] for i in scored]
+    found = {
+        "score_us": geometric_mean([t.score_us for t in counted]),
+        "ratio": geometric_mean([t.ratio for t in counted]),
+        "inner_us": geometric_mean([t.inner_us for t in counted]),
+        "official_us": geometric_mean([t.official_us for t in counted]),
+        "all_cases_us": geometric_mean([t.score_us for t in timings]),
+        "floor_us": geometric_mean([t.floor_us for t in counted]),
+        "flagged_cases": float(sum(t.flagged for t in timings)),
+    }
+    for number, t in enumerate(timings):
+        found |= {f"case{number}_{name}": float(v) for name, v in asdict(t).items()}
+    return found
 
 
 def profiled(kernel_us: float, inner: float) -> None:
