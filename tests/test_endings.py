@@ -10,10 +10,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from eurekaflow.flows import diagnosis, launch
+from eurekaflow.flows import cli, diagnosis, launch
 from eurekaflow.flows.configure import Surroundings
 from eurekaflow.flows.discover import remaining
 from eurekaflow.flows.ending import ending
@@ -331,22 +332,28 @@ def test_a_night_in_which_a_run_breaks_counts_as_failed_and_says_why(
     assert ended.message.startswith("started ")
 
 
-def test_a_stuck_run_is_restarted_from_its_best_answers_with_fresh_weights(
-    archive: Archive, tmp_path: Path
-) -> None:
-    s, _ = work(place(archive.url, tmp_path), archive.url, steps=2)
+def restarted(archive: Archive, s: Session, home: Path) -> tuple[UUID, str]:
+    """The run that a night makes of one that is stuck, and what it says of it."""
     session.close(str(s.run.uuid), "finished")
     a_night(archive, 1)
     row = archive.schedule("n")
     archive.assign_run(s.run.uuid, row.id)
     plan = plan_of({"problem": "erdos", "settings": {**SIZES_OF_A_NIGHT}})
     [night] = archive.nights(row.id)
-    here = Surroundings(home=tmp_path)
     last = archive.last_run(row.id)
     assert last is not None
-    shift = Shift(archive, archive.url, here, row, plan, night)
-    made, verb, _ = restart(shift, last)
+    made, verb, _ = restart(
+        Shift(archive, archive.url, Surroundings(home=home), row, plan, night), last
+    )
     assert made is not None
+    return made, verb
+
+
+def test_a_stuck_run_is_restarted_from_its_best_answers_with_fresh_weights(
+    archive: Archive, tmp_path: Path
+) -> None:
+    s, _ = work(place(archive.url, tmp_path), archive.url, steps=2)
+    made, verb = restarted(archive, s, tmp_path)
     assert "fresh weights" in verb
     fresh = archive.run(made)
     assert (fresh.seed, fresh.version) == (s.run.seed + 1, 0)
@@ -358,3 +365,21 @@ def test_a_stuck_run_is_restarted_from_its_best_answers_with_fresh_weights(
     assert archive.totals(fresh.id).steps == 1
     assert len(archive.attempts(fresh.id, -1)) == 2
     session.close(str(made))
+
+
+def test_a_restarted_run_names_the_stuck_one_and_show_says_it_in_words(
+    archive: Archive,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    s, _ = work(place(archive.url, tmp_path), archive.url, steps=1)
+    made, _ = restarted(archive, s, tmp_path)
+    fresh = archive.run(made)
+    assert (fresh.forked_from, fresh.fork_step) == (s.run.id, None)
+    monkeypatch.setenv("EUREKA_DATABASE_URL", archive.url)
+    assert cli.main(["show", str(made)]) == 0
+    said = f"restarted from {str(s.run.uuid)[:8]} with fresh weights"
+    assert said in capsys.readouterr().out
+    assert cli.main(["show", str(s.run.uuid)]) == 0
+    assert "restarted" not in capsys.readouterr().out
