@@ -50,9 +50,7 @@ def shift(archive: Archive, tmp_path: Path) -> Make:
     assert night is not None
 
     def make(policy: str = "continue", **settings: Any) -> Shift:
-        plan = plan_of(
-            {"problem": "erdos", "policy": policy, "settings": {**PLANNED, **settings}}
-        )
+        plan = plan_of({"problem": "erdos", "policy": policy, "settings": {**PLANNED, **settings}})
         return Shift(archive, archive.url, Surroundings(home=tmp_path), row, plan, night)
 
     return make

@@ -9,13 +9,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
 from eurekaflow.flows import services
+from eurekaflow.flows.automations import NOTIFY
 from eurekaflow.models import postgres
 from eurekaflow.models.archive import Archive
-from tests.night_home import SIZES, NightHome, night_home, until
+from tests.night_home import SIZES, NightHome, night_home, sink, until
 from tests.scripted_run import ANSWERS
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -35,7 +38,7 @@ ENDED = """
         and state in ('done', 'failed', 'missed')"""
 COMMITTED = "select count(*) from archive.steps where stage = 'committed'"
 BUDGET = 6  # steps of a night
-SLOW = " + 0 * len(str(__import__('time').sleep(3 * (__import__('time').time() > {}))))\n```"
+SLOW = " + 0 * len(str(__import__('time').sleep({:.0f} * (__import__('time').time() > {}))))\n```"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_three_nights_of_one_schedule_one_killed_one_slept_through_one_cut_off(
         the_first_night_is_right(home)
         time.sleep(max(1.0, (third - datetime.now(UTC)).total_seconds() + 1))
         serving = home.serve()
-        home.wait(ENDED.format(third))
+        home.wait(ENDED.format(third), 600)
         assert home.rows(ENDED.format(second)) == [(1,)]
     finally:
         serving.send_signal(signal.SIGTERM)
@@ -76,17 +79,17 @@ def served(home: NightHome) -> bool | None:
 def three_nights(home: NightHome, *, began_s: float) -> list[datetime]:
     """One schedule of three nights an hour, a minute or more apart; when they are due.
 
-    They are farther apart on a machine that took long to begin the service. From the third on,
-    candidates take three seconds each, so that its end comes before its budget is used up.
+    A machine that took long to begin the service has more time for everything. From the third
+    night on candidates take so long that its end comes before its budget is used up.
     """
-    apart = 1 + int(began_s / 40)
+    apart = 1 + int(began_s / 30)
     first = (datetime.now(UTC) + timedelta(seconds=6 + began_s / 3)).replace(microsecond=0)
     due = [first + timedelta(minutes=apart * night) for night in range(3)]
     answers = home.folder / "slower.json"
-    slow = SLOW.format(int(due[2].timestamp()))
+    slow = SLOW.format(3 + began_s / 15, int(due[2].timestamp()))
     answers.write_text(json.dumps([text.replace("\n```", slow) for text in ANSWERS]))
     cron = f"{','.join(str(d.minute) for d in due)} * * * * {first.second}"
-    end = due[2] + timedelta(seconds=30 + 30 * apart)
+    end = due[2] + timedelta(seconds=30 + 2.5 * began_s)
     timing = ["--cron", cron, "--timezone", "UTC", "--until", f"{end:%H:%M:%S}"]
     given = [*timing, "--budget", f"steps={BUDGET}", "--set", "price_cpu_hour=1"]
     slower = ["--model", f"scripted:{answers}", "--set", "workers=2", "--set", "budget_s=30"]
@@ -167,6 +170,86 @@ def the_report_is_right(home: NightHome, words: str) -> None:
     assert f"run {run}, {state}, " in notes
     assert f"- steps: **{steps}**" in notes
     assert not more or more == f"{steps} steps"
+
+
+def test_a_schedule_is_paused_edited_run_and_removed_in_archive_and_prefect(
+    home: NightHome,
+) -> None:
+    serving = home.serve()
+    try:
+        until(lambda: home.api("deployments/name/continue/continue")["id"], 240, "the service")
+        timing = ["--cron", "0 1 * * *", "--timezone", "UTC", "--set", "steps=2"]
+        home.eureka("nightly", "add", "erdos", "--name", "kept", *timing, *home.sizes)
+        deployment = kept(home)["id"]
+        assert len(nights_to_come(home, deployment)) == 1
+        home.eureka("nightly", "pause", "kept")
+        assert kept(home)["paused"]
+        assert nights_to_come(home, deployment) == []
+        home.eureka("nightly", "resume", "kept")
+        assert not kept(home)["paused"]
+        assert len(nights_to_come(home, deployment)) == 1
+        edits_are_taken_over(home)
+        what_a_night_now_does(home)
+        home.eureka("nightly", "remove", "kept")
+        with pytest.raises(HTTPError, match="404"):
+            kept(home)
+        assert "kept" not in home.eureka("nightly", "list", "--json")
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.wait(90)
+
+
+def kept(home: NightHome) -> Any:
+    """The deployment of the schedule `kept`, as Prefect has it."""
+    return home.api("deployments/name/nightly/kept")
+
+
+def nights_to_come(home: NightHome, deployment: str) -> Any:
+    """Flow runs of a deployment that stand for nights to come."""
+    wanted = {"id": {"any_": [deployment]}}
+    state = {"state": {"name": {"any_": ["Scheduled", "Late"]}}}
+    return home.api("flow_runs/filter", {"deployments": wanted, "flow_runs": state})
+
+
+def edits_are_taken_over(home: NightHome) -> None:
+    """Edited on Prefect's page: parameter and cron line that can be, then a parameter that not."""
+    found = kept(home)
+    path = f"deployments/{found['id']}"
+    parameters = {**found["parameters"], "until": "06:30"}
+    line = {"schedule": {"cron": "30 2 * * *", "timezone": "Asia/Tokyo"}, "active": False}
+    home.api(path, {"parameters": parameters, "schedules": [line]}, "PATCH")
+    home.wait(
+        """select 1 from archive.schedules where name = 'kept' and plan->>'until' = '06:30'
+        and cron = '30 2 * * *' and timezone = 'Asia/Tokyo'""",
+        60,
+    )
+    home.api(path, {"parameters": {**parameters, "until": "29:00"}}, "PATCH")
+    refused = "kept: the edit on Prefect's page was refused: until: '29:00' is no time of day"
+    log = home.folder / "serve.log"
+    until(lambda: refused in log.read_text() or None, 60, refused)
+    until(lambda: kept(home)["parameters"]["until"] == "06:30" or None, 60, "the old value")
+    [listed] = [
+        row
+        for row in json.loads(home.eureka("nightly", "list", "--json"))
+        if row["name"] == "kept"
+    ]
+    assert (listed["until"], listed["cron"]) == ("06:30", "30 2 * * *")
+
+
+def what_a_night_now_does(home: NightHome) -> None:
+    """A night by hand ends like any other, and the webhook hears of it until it is let off."""
+    with sink() as (url, posts):
+        home.eureka("nightly", "notify", url)
+        time.sleep(2)  # Prefect reads its automations again
+        said = home.eureka("nightly", "run-now", "kept")
+        assert said.splitlines()[-1].startswith("started ")
+        assert "2 steps" in said.splitlines()[-1]
+        state = "select state, kind from nights where schedule = 'kept'"
+        assert home.rows(state) == [("done", "by_hand")]
+        until(lambda: posts or None, 60, "a post")
+        home.eureka("nightly", "notify", "--off")
+    assert {(post["name"], post["state"]) for post in posts} == {("kept", "Completed")}
+    assert home.api("automations/filter", {"automations": {"name": {"any_": [NOTIFY]}}}) == []
 
 
 def test_a_run_goes_on_when_prefects_server_dies_and_its_database_is_dropped(
