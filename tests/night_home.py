@@ -74,6 +74,8 @@ class NightHome:
     def api(self, path: str, body: dict[str, Any] | None = None, method: str = "") -> Any:
         """One request to the home's Prefect server."""
         url = services.prefect_status(self.folder).api_url
+        if url is None:
+            raise ConnectionError("Prefect's server is not there yet")
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{url}/{path}",

@@ -316,7 +316,8 @@ class TestDeployments:
         for night in (None, 3):
             run: Any = SimpleNamespace(place=SimpleNamespace(night=night), run=SimpleNamespace())
             run.run.uuid = "a run"
-            sitting.tagged(run)
+            with tags(*([] if night is None else [BY_HAND])):  # as a night begun by hand has
+                sitting.tagged(run)
         assert seen == [[OURS, BY_HAND], [OURS]]
 
     def test_a_webhook_hears_how_our_runs_end_and_not_of_others(

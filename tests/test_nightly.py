@@ -82,9 +82,9 @@ def three_nights(home: NightHome, *, began_s: float) -> list[datetime]:
     A machine that took long to begin the service has more time for everything. From the third
     night on candidates take so long that its end comes before its budget is used up.
     """
-    apart = 1 + int(began_s / 30)
+    apart = 1 + int(began_s / 30)  # minutes
     first = (datetime.now(UTC) + timedelta(seconds=6 + began_s / 3)).replace(microsecond=0)
-    due = [first + timedelta(minutes=apart * night) for night in range(3)]
+    due = [first + timedelta(minutes=after) for after in (0, apart, apart + 1)]
     answers = home.folder / "slower.json"
     slow = SLOW.format(3 + began_s / 15, int(due[2].timestamp()))
     answers.write_text(json.dumps([text.replace("\n```", slow) for text in ANSWERS]))
@@ -248,7 +248,7 @@ def what_a_night_now_does(home: NightHome) -> None:
         assert home.rows(state) == [("done", "by_hand")]
         until(lambda: posts or None, 60, "a post")
         home.eureka("nightly", "notify", "--off")
-    assert {(post["name"], post["state"]) for post in posts} == {("kept", "Completed")}
+    assert [(post["name"], post["state"]) for post in posts] == [("kept", "Completed")]
     assert home.api("automations/filter", {"automations": {"name": {"any_": [NOTIFY]}}}) == []
 
 
