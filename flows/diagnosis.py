@@ -28,7 +28,7 @@ FLAT_STEPS = 10  # worth a remark
 
 def diagnose(run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences about a run, from its row and its steps as `eureka show` reads them."""
-    said = []
+    said = _restarted(run)
     short = str(run["run"])[:8]
     if (rule := run.get("ended_by")) in RULES:
         said.append(f"{run.get('message') or rule}: {RULES[rule].format(run=short)}")
@@ -37,6 +37,14 @@ def diagnose(run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list
     done = [step for step in steps if step.get("stage") == "committed"]
     said += [sentence for sentence in (_flat(done), _invalid(done)) if sentence]
     return said + [sentence for step in steps for sentence in _failures(step)]
+
+
+def _restarted(run: Mapping[str, Any]) -> list[str]:
+    """Where a run's seeds are from: unlike a fork, a restart has no steps of the other run."""
+    if run.get("forked_from") is None or run.get("fork_step") is not None:
+        return []
+    origin = str(run["forked_from"])[:8]
+    return [f"restarted from {origin} with fresh weights, its best answers as seeds"]
 
 
 def _failures(step: Mapping[str, Any]) -> list[str]:

@@ -227,9 +227,13 @@ def run_now(name: str, /) -> int:
     with archive() as opened:
         plan = opened.schedule(name).plan
     with services(surroundings(), lambda event: None):  # before prefect is imported
-        from eurekaflow.flows.nightly import nightly
+        from prefect import tags
 
-        print(nightly(name, **plan))
+        from eurekaflow.flows.nightly import nightly
+        from eurekaflow.flows.prefect_tags import BY_HAND, OURS
+
+        with tags(OURS, BY_HAND):  # by which its end is told and its death seen
+            print(nightly(name, **plan))
     return 0
 
 

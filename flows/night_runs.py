@@ -103,7 +103,8 @@ def restart(shift: Shift, run: LastRun) -> tuple[UUID | None, str, int | None]:
     made = start(shift)
     archive = shift.archive
     row = archive.run(made)
-    nodes = archive.nodes(archive.run(run.uuid).id)
+    stuck = archive.run(run.uuid).id
+    nodes = archive.nodes(stuck)
     best = nodes.ids[np.lexsort((nodes.seqs, -nodes.values))][: int(row.config["groups"])]
     answers = [archive.attempt(int(i)) for i in best]
     given = load(row.config["problem"]).same_by == "construction"
@@ -117,7 +118,7 @@ def restart(shift: Shift, run: LastRun) -> tuple[UUID | None, str, int | None]:
         for slot, answer in enumerate(answers)
     ]
     with archive.hold(row.id, owner=owner(shift)) as hold:
-        archive.add_seeds(hold, seeds)
+        archive.add_seeds(hold, seeds, taken_from=stuck)
         hold.release(RunState.CREATED)
     return made, f"restarted {short(run.uuid)} with fresh weights as", None
 

@@ -140,7 +140,7 @@ def orchestrated(s: Session) -> None:
 
 def tagged(s: Session) -> None:
     """The flow, recognisable as ours; its death is seen by Prefect, whoever's server it is."""
-    from prefect import tags
+    from prefect.context import TagsContext
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     from eurekaflow.flows.automations import ensure, silent_is_crashed
@@ -149,5 +149,6 @@ def tagged(s: Session) -> None:
 
     with contextlib.suppress(Exception), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         ensure(silent_is_crashed())  # a server that has no automations will do
-    with tags(OURS, *([BY_HAND] if s.place.night is None else [])):
+    # Not those of a night begun by hand as well, or its end would be told twice.
+    with TagsContext(current_tags={OURS} if s.place.night is not None else {OURS, BY_HAND}):
         discover(str(s.run.uuid))

@@ -20,6 +20,7 @@ from eurekaflow.models.text import escape
 _SEQUENCE = """
     update archive.runs set next_seq = next_seq + :count where id = :run
     returning next_seq - :count as first"""
+_ORIGIN = "update archive.runs set forked_from = :origin where id = :run"
 _KNOWN_SEEDS = """
     select group_index, attempt_index from archive.attempts where run_id = :run and step = -1"""
 _ADD_SEED = """
@@ -58,13 +59,17 @@ class Planning(Reads):
     """Seeds and plans."""
 
     @database.repeated
-    def add_seeds(self, hold: database.Fence, seeds: Sequence[SeedRow]) -> int:
+    def add_seeds(
+        self, hold: database.Fence, seeds: Sequence[SeedRow], *, taken_from: int | None = None
+    ) -> int:
         """Add starting points, or later draws of their slots; how many were new.
 
         Every value must be finite (UsageError). Draw 0 of a slot is the node; a later draw only
-        changes what the node shows and its value.
+        changes what the node shows and its value. `taken_from` is the run whose answers they are.
         """
         with self._write(hold, "add_seeds") as connection:
+            if taken_from is not None:
+                database.run(connection, _ORIGIN, run=hold.run_id, origin=taken_from)
             return _insert_seeds(connection, hold.run_id, seeds)
 
     @database.repeated

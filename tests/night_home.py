@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +71,20 @@ class NightHome:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def api(self, path: str, body: dict[str, Any] | None = None, method: str = "") -> Any:
         """One request to the home's Prefect server."""
         url = services.prefect_status(self.folder).api_url
+        if url is None:
+            raise ConnectionError("Prefect's server is not there yet")
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            f"{url}/{path}", data=data, headers={"Content-Type": "application/json"}
+            f"{url}/{path}",
+            data=data,
+            headers={"Content-Type": "application/json"},
+            method=method or ("GET" if data is None else "POST"),
         )
         with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.load(reply)
+            return json.loads(reply.read() or "null")
 
     def wait(self, sql: str, seconds: float = 300) -> tuple[Any, ...]:
         """The first row that a question gives, asked until there is one."""
@@ -128,3 +135,26 @@ def night_home() -> Iterator[NightHome]:
     finally:
         services.stop_services(folder, force=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def sink() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A web server on this machine that keeps what is posted to it."""
+    posts: list[dict[str, Any]] = []
+
+    class Keep(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Keep)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", posts
+    finally:
+        server.shutdown()
+        server.server_close()

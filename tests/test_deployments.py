@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +28,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.runtime import flow_run
 from prefect.server.events.schemas.automations import EventTrigger
@@ -52,6 +50,7 @@ from eurekaflow.flows.prefect_server import HEARTBEATS
 from eurekaflow.flows.prefect_tags import BY_HAND, NIGHTLY, OURS
 from eurekaflow.models import schema
 from eurekaflow.models.archive import Archive
+from tests.night_home import sink
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -188,6 +187,12 @@ def a_schedule(archive: Archive) -> str:
     ).name
 
 
+def retime(client: SyncPrefectClient, name: str, line: CronSchedule) -> None:
+    """Edit a deployment's schedule, as Prefect's page does."""
+    found = client.read_deployment_by_name(f"nightly/{name}")
+    client.update_deployment_schedule(found.id, found.schedules[0].id, schedule=line)
+
+
 class TestDeployments:
     pytestmark = served
 
@@ -207,6 +212,7 @@ class TestDeployments:
         assert row.paused
         assert deployments.synchronise(archive, NOW) == []
 
+<<<<<<< HEAD
     def test_the_switch_on_prefects_page_resumes_a_schedule_and_goes_off_again(
         self, client: SyncPrefectClient, archive: Archive
     ) -> None:
@@ -225,6 +231,37 @@ class TestDeployments:
             [line] = again.schedules
             assert not line.active
             assert not archive.schedule(name).paused
+=======
+    def test_a_cron_line_and_a_zone_edited_on_prefects_page_are_taken_over(
+        self, client: SyncPrefectClient, archive: Archive
+    ) -> None:
+        name = a_schedule(archive)
+        deployments.synchronise(archive, NOW)
+        retime(client, name, CronSchedule(cron="30 2 * * 1", timezone="Asia/Tokyo"))
+        done = deployments.synchronise(archive, NOW)
+        assert f"{name}: took over cron, timezone from Prefect's page" in done
+        row = archive.schedule(name)
+        assert (row.cron, row.timezone) == ("30 2 * * 1", "Asia/Tokyo")
+        found = client.read_deployment_by_name(f"nightly/{name}")
+        [waits] = deployments.waiting(client, found.id)
+        assert waits.expected_start_time == datetime(2026, 11, 1, 17, 30, tzinfo=UTC)
+        assert [entry.active for entry in found.schedules] == [False]  # nights are ours to begin
+        assert deployments.synchronise(archive, NOW) == []
+
+    def test_a_cron_line_that_only_prefect_understands_is_refused_and_put_back(
+        self, client: SyncPrefectClient, archive: Archive
+    ) -> None:
+        name = a_schedule(archive)
+        deployments.synchronise(archive, NOW)
+        before = archive.schedule(name)
+        retime(client, name, CronSchedule(cron="@daily", timezone="UTC"))
+        [said] = deployments.synchronise(archive, NOW)
+        assert said.startswith(f"{name}: the edit on Prefect's page was refused: '@daily' has 1")
+        assert archive.schedule(name) == before
+        [entry] = client.read_deployment_by_name(f"nightly/{name}").schedules
+        assert isinstance(entry.schedule, CronSchedule)
+        assert entry.schedule.cron == before.cron
+>>>>>>> h2
 
     @pytest.mark.parametrize("wrong", [{"settings": {"groops": 3}}, {"until": "29:00"}])
     def test_an_edit_that_cannot_be_is_refused_and_put_back(
@@ -300,7 +337,8 @@ class TestDeployments:
         for night in (None, 3):
             run: Any = SimpleNamespace(place=SimpleNamespace(night=night), run=SimpleNamespace())
             run.run.uuid = "a run"
-            sitting.tagged(run)
+            with tags(*([] if night is None else [BY_HAND])):  # as a night begun by hand has
+                sitting.tagged(run)
         assert seen == [[OURS, BY_HAND], [OURS]]
 
     def test_a_webhook_hears_how_our_runs_end_and_not_of_others(
@@ -329,26 +367,3 @@ class TestDeployments:
 def ends(fail: bool = False) -> None:
     if fail:
         raise ValueError('the "disk" is gone')
-
-
-@contextlib.contextmanager
-def sink() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A web server on this machine that keeps what is posted to it."""
-    posts: list[dict[str, Any]] = []
-
-    class Keep(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Keep)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", posts
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -9,13 +9,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
 from eurekaflow.flows import services
+from eurekaflow.flows.automations import NOTIFY
 from eurekaflow.models import postgres
 from eurekaflow.models.archive import Archive
-from tests.night_home import NightHome, night_home, until
+from tests.night_home import SIZES, NightHome, night_home, sink, until
+from tests.scripted_run import ANSWERS
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -29,8 +33,12 @@ PLACES = """
 PAID = """
     select (select sum(tokens_out) from archive.ledger where night_id is not null),
         (select sum(response_tokens) from archive.attempts where response_tokens is not null)"""
-ENDED = "select 1 from nights where schedule = '{}' and state in ('done', 'failed', 'missed')"
-BUDGET = 6  # steps of the night that is killed
+ENDED = """
+    select 1 from nights where schedule = 'nights' and due_at = '{}'
+        and state in ('done', 'failed', 'missed')"""
+COMMITTED = "select count(*) from archive.steps where stage = 'committed'"
+BUDGET = 6  # steps of a night
+SLOW = " + 0 * len(str(__import__('time').sleep({:.0f} * (__import__('time').time() > {}))))\n```"
 
 
 @pytest.fixture(scope="module")
@@ -39,36 +47,56 @@ def home() -> Iterator[NightHome]:
         yield made
 
 
-def a_night(home: NightHome, name: str, *more: str, after: float = 20, window: float = 0) -> None:
-    """A schedule whose first night is due in so many seconds, and ends `window` seconds later."""
-    due = datetime.now(UTC) + timedelta(seconds=after)
-    cron = f"{due.minute} {due.hour} {due.day} {due.month} * {due.second}"
-    if window:
-        more += ("--until", f"{due + timedelta(seconds=window):%H:%M:%S}")
-    given = ["--cron", cron, "--timezone", "UTC", "--set", "price_cpu_hour=1", *home.sizes, *more]
-    home.eureka("nightly", "add", "erdos", "--name", name, *given)
-
-
-def test_three_nights_unattended_one_killed_one_cut_off_one_slept_through(
+def test_three_nights_of_one_schedule_one_killed_one_slept_through_one_cut_off(
     home: NightHome,
 ) -> None:
-    a_night(home, "killed", "--budget", f"steps={BUDGET}")
+    """The first is killed and ends by its budget, the third is caught up and meets its end."""
+    begun = time.monotonic()
     serving = home.serve()
     try:
+        until(lambda: served(home), 240, "the service")
+        first, second, third = three_nights(home, began_s=time.monotonic() - begun)
         home.wait(UNDER_WAY, 240)
         assert home.kill_flow() == 1
-        home.wait(ENDED.format("killed"))
-        a_night(home, "early", window=90)
-        home.wait(ENDED.format("early"))
-        a_night(home, "slept", window=4)
+        home.wait(ENDED.format(first))
         switch_off(home, serving)
-        time.sleep(26)
+        the_first_night_is_right(home)
+        time.sleep(max(1.0, (third - datetime.now(UTC)).total_seconds() + 1))
         serving = home.serve()
-        home.wait(ENDED.format("slept"))
+        home.wait(ENDED.format(third), 600)
+        assert home.rows(ENDED.format(second)) == [(1,)]
     finally:
         serving.send_signal(signal.SIGTERM)
         serving.wait(90)
     morning(home)
+
+
+def served(home: NightHome) -> bool | None:
+    """Whether the service has made its deployments."""
+    return True if "deployed continue" in (home.folder / "serve.log").read_text() else None
+
+
+def three_nights(home: NightHome, *, began_s: float) -> list[datetime]:
+    """One schedule of three nights an hour, a minute or more apart; when they are due.
+
+    A machine that took long to begin the service has more time for everything. From the third
+    night on candidates take so long that its end comes before its budget is used up.
+    """
+    apart = 1 + int(began_s / 30)  # minutes
+    first = (datetime.now(UTC) + timedelta(seconds=6 + began_s / 3)).replace(microsecond=0)
+    due = [first + timedelta(minutes=after) for after in (0, apart, apart + 1)]
+    answers = home.folder / "slower.json"
+    slow = SLOW.format(3 + began_s / 15, int(due[2].timestamp()))
+    answers.write_text(json.dumps([text.replace("\n```", slow) for text in ANSWERS]))
+    cron = f"{','.join(str(d.minute) for d in due)} * * * * {first.second}"
+    end = due[2] + timedelta(seconds=30 + 2.5 * began_s)
+    timing = ["--cron", cron, "--timezone", "UTC", "--until", f"{end:%H:%M:%S}"]
+    given = [*timing, "--budget", f"steps={BUDGET}", "--set", "price_cpu_hour=1"]
+    slower = ["--model", f"scripted:{answers}", "--set", "workers=2", "--set", "budget_s=30"]
+    sizes = [word for text in SIZES for word in ("--set", text)]
+    more = ["--name", "nights", "--preset", "small-cpu", *slower, *sizes, *given]
+    home.eureka("nightly", "add", "erdos", *more)
+    return due
 
 
 def switch_off(home: NightHome, serving: subprocess.Popen[bytes]) -> None:
@@ -87,24 +115,23 @@ def switch_off(home: NightHome, serving: subprocess.Popen[bytes]) -> None:
         home.rows("drop database prefect with (force)")
 
 
+def the_first_night_is_right(home: NightHome) -> None:
+    """What was there when the machine went off: a whole budget of steps, and the report."""
+    assert home.rows(COMMITTED) == [(BUDGET,)]
+    the_report_is_right(home, f"paused by the rule night, {BUDGET} steps")
+
+
 def morning(home: NightHome) -> None:
-    """Archive, budget, status line and report are right."""
+    """Archive, budget, status lines and report are right."""
     the_archive_is_right(home)
     the_bill_is_right(home)
-    killed, early, slept = status(home, "killed"), status(home, "early"), status(home, "slept")
+    early, slept, killed = home.eureka("nightly", "status", "nights").splitlines()
     assert ": done after 2 starts; resumed " in killed
     assert f"the night's budget: {BUDGET} of {BUDGET} steps used" in killed
-    assert ": done; started " in early
-    assert "the deadline is" in early
     assert ": missed; nothing served the schedule then" in slept
-    the_report_is_right(home, "killed", f"paused by the rule night, {BUDGET} steps")
-    the_report_is_right(home, "early", "paused by the rule deadline")
-
-
-def status(home: NightHome, name: str) -> str:
-    """What `nightly status` says of a schedule's only night."""
-    [line] = home.eureka("nightly", "status", name).splitlines()
-    return line
+    assert ": done; continued " in early
+    assert "the deadline is" in early
+    the_report_is_right(home, "paused by the rule deadline")
 
 
 def the_archive_is_right(home: NightHome) -> None:
@@ -114,7 +141,7 @@ def the_archive_is_right(home: NightHome) -> None:
     archive = Archive(postgres.url(home.folder))
     try:
         runs = archive.runs(10)
-        assert len(runs) == 2  # the night that was slept through has none
+        assert len(runs) == 1  # the nights went on with it
         for run in runs:
             assert archive.check_rebuild(run.id) == []
     finally:
@@ -122,15 +149,12 @@ def the_archive_is_right(home: NightHome) -> None:
 
 
 def the_bill_is_right(home: NightHome) -> None:
-    [(steps, starts)] = home.rows(
-        """select (select count(*) from archive.steps s join archive.runs r on r.id = s.run_id
-            where r.schedule_id = c.id and stage = 'committed'), n.starts
-        from archive.nights n join archive.schedules c on c.id = n.schedule_id
-        where c.name = 'killed'"""
-    )
-    assert (steps, starts) == (BUDGET, 2)
-    [record] = json.loads(home.eureka("nightly", "status", "killed", "--json"))
-    assert (record["steps"], record["attempts"]) == (BUDGET, 12 * BUDGET)
+    early, slept, killed = json.loads(home.eureka("nightly", "status", "nights", "--json"))
+    assert (killed["steps"], killed["starts"]) == (BUDGET, 2)
+    assert killed["attempts"] == 12 * BUDGET
+    assert (slept["steps"], slept["attempts"], slept["money"]) == (0, 0, 0)
+    assert early["steps"] < BUDGET
+    assert home.rows(COMMITTED) == [(BUDGET + early["steps"],)]
     paid, sampled = home.rows(PAID)[0]
     assert 0.9 * sampled <= paid <= 1.1 * sampled  # what a kill loses, and what is done again
     cpu, money = home.rows("select sum(cpu_s), sum(money) from archive.ledger")[0]
@@ -138,19 +162,94 @@ def the_bill_is_right(home: NightHome) -> None:
     assert money == pytest.approx(cpu / 3600)
 
 
-def the_report_is_right(home: NightHome, schedule: str, words: str) -> None:
-    """The page that the night left says how its run stands, as the archive does."""
-    [(run, steps)] = home.rows(
-        f"""select r.uuid, (select count(*) from archive.steps s
-            where s.run_id = r.id and stage = 'committed')
-        from archive.runs r join archive.schedules c on c.id = r.schedule_id
-        where c.name = '{schedule}'"""
-    )
+def the_report_is_right(home: NightHome, words: str) -> None:
+    """The page that a night left says how its run stands, as the archive does."""
+    [(run, steps)] = home.rows(f"select uuid, ({COMMITTED}) from archive.runs")
     notes = (home.folder / "reports" / f"report-{str(run)[:8]}.md").read_text()
     state, _, more = words.partition(", ")
     assert f"run {run}, {state}, " in notes
     assert f"- steps: **{steps}**" in notes
     assert not more or more == f"{steps} steps"
+
+
+def test_a_schedule_is_paused_edited_run_and_removed_in_archive_and_prefect(
+    home: NightHome,
+) -> None:
+    serving = home.serve()
+    try:
+        until(lambda: home.api("deployments/name/continue/continue")["id"], 240, "the service")
+        timing = ["--cron", "0 1 * * *", "--timezone", "UTC", "--set", "steps=2"]
+        home.eureka("nightly", "add", "erdos", "--name", "kept", *timing, *home.sizes)
+        deployment = kept(home)["id"]
+        assert len(nights_to_come(home, deployment)) == 1
+        home.eureka("nightly", "pause", "kept")
+        assert kept(home)["paused"]
+        assert nights_to_come(home, deployment) == []
+        home.eureka("nightly", "resume", "kept")
+        assert not kept(home)["paused"]
+        assert len(nights_to_come(home, deployment)) == 1
+        edits_are_taken_over(home)
+        what_a_night_now_does(home)
+        home.eureka("nightly", "remove", "kept")
+        with pytest.raises(HTTPError, match="404"):
+            kept(home)
+        assert "kept" not in home.eureka("nightly", "list", "--json")
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.wait(90)
+
+
+def kept(home: NightHome) -> Any:
+    """The deployment of the schedule `kept`, as Prefect has it."""
+    return home.api("deployments/name/nightly/kept")
+
+
+def nights_to_come(home: NightHome, deployment: str) -> Any:
+    """Flow runs of a deployment that stand for nights to come."""
+    wanted = {"id": {"any_": [deployment]}}
+    state = {"state": {"name": {"any_": ["Scheduled", "Late"]}}}
+    return home.api("flow_runs/filter", {"deployments": wanted, "flow_runs": state})
+
+
+def edits_are_taken_over(home: NightHome) -> None:
+    """Edited on Prefect's page: parameter and cron line that can be, then a parameter that not."""
+    found = kept(home)
+    path = f"deployments/{found['id']}"
+    parameters = {**found["parameters"], "until": "06:30"}
+    line = {"schedule": {"cron": "30 2 * * *", "timezone": "Asia/Tokyo"}, "active": False}
+    home.api(path, {"parameters": parameters, "schedules": [line]}, "PATCH")
+    home.wait(
+        """select 1 from archive.schedules where name = 'kept' and plan->>'until' = '06:30'
+        and cron = '30 2 * * *' and timezone = 'Asia/Tokyo'""",
+        60,
+    )
+    home.api(path, {"parameters": {**parameters, "until": "29:00"}}, "PATCH")
+    refused = "kept: the edit on Prefect's page was refused: until: '29:00' is no time of day"
+    log = home.folder / "serve.log"
+    until(lambda: refused in log.read_text() or None, 60, refused)
+    until(lambda: kept(home)["parameters"]["until"] == "06:30" or None, 60, "the old value")
+    [listed] = [
+        row
+        for row in json.loads(home.eureka("nightly", "list", "--json"))
+        if row["name"] == "kept"
+    ]
+    assert (listed["until"], listed["cron"]) == ("06:30", "30 2 * * *")
+
+
+def what_a_night_now_does(home: NightHome) -> None:
+    """A night by hand ends like any other, and the webhook hears of it until it is let off."""
+    with sink() as (url, posts):
+        home.eureka("nightly", "notify", url)
+        time.sleep(2)  # Prefect reads its automations again
+        said = home.eureka("nightly", "run-now", "kept")
+        assert said.splitlines()[-1].startswith("started ")
+        assert "2 steps" in said.splitlines()[-1]
+        state = "select state, kind from nights where schedule = 'kept'"
+        assert home.rows(state) == [("done", "by_hand")]
+        until(lambda: posts or None, 60, "a post")
+        home.eureka("nightly", "notify", "--off")
+    assert [(post["name"], post["state"]) for post in posts] == [("kept", "Completed")]
+    assert home.api("automations/filter", {"automations": {"name": {"any_": [NOTIFY]}}}) == []
 
 
 def test_a_run_goes_on_when_prefects_server_dies_and_its_database_is_dropped(
