@@ -212,7 +212,6 @@ class TestDeployments:
         assert row.paused
         assert deployments.synchronise(archive, NOW) == []
 
-<<<<<<< HEAD
     def test_the_switch_on_prefects_page_resumes_a_schedule_and_goes_off_again(
         self, client: SyncPrefectClient, archive: Archive
     ) -> None:
@@ -231,7 +230,7 @@ class TestDeployments:
             [line] = again.schedules
             assert not line.active
             assert not archive.schedule(name).paused
-=======
+
     def test_a_cron_line_and_a_zone_edited_on_prefects_page_are_taken_over(
         self, client: SyncPrefectClient, archive: Archive
     ) -> None:
@@ -261,7 +260,6 @@ class TestDeployments:
         [entry] = client.read_deployment_by_name(f"nightly/{name}").schedules
         assert isinstance(entry.schedule, CronSchedule)
         assert entry.schedule.cron == before.cron
->>>>>>> h2
 
     @pytest.mark.parametrize("wrong", [{"settings": {"groops": 3}}, {"until": "29:00"}])
     def test_an_edit_that_cannot_be_is_refused_and_put_back(
