@@ -89,7 +89,7 @@ def three_nights(home: NightHome, *, began_s: float) -> list[datetime]:
     slow = SLOW.format(3 + began_s / 15, int(due[2].timestamp()))
     answers.write_text(json.dumps([text.replace("\n```", slow) for text in ANSWERS]))
     cron = f"{','.join(str(d.minute) for d in due)} * * * * {first.second}"
-    end = due[2] + timedelta(seconds=30 + 2.5 * began_s)
+    end = due[2] + timedelta(seconds=60 + 2.5 * began_s)
     timing = ["--cron", cron, "--timezone", "UTC", "--until", f"{end:%H:%M:%S}"]
     given = [*timing, "--budget", f"steps={BUDGET}", "--set", "price_cpu_hour=1"]
     slower = ["--model", f"scripted:{answers}", "--set", "workers=2", "--set", "budget_s=30"]
