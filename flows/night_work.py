@@ -185,7 +185,7 @@ def sittings(shift: Shift) -> Iterator[str]:
             return
         yield f"{verb} {short(chosen)}: " + sit(shift, chosen, steps=steps)
         last = shift.archive.last_run(shift.row.id)
-        if last is None or not wants_restart(last):
+        if last is None or shift.plan.policy == "resume" or not wants_restart(last):
             return
         chosen, verb, steps = restart(shift, last)
 

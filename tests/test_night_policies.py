@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
+from eurekaflow.flows import night_work
 from eurekaflow.flows.configure import Surroundings
 from eurekaflow.flows.night_plan import plan_of
 from eurekaflow.flows.night_runs import Shift, choose
@@ -169,3 +170,20 @@ def test_a_run_that_used_up_unbounded_steps_is_lengthened_by_as_many(shift: Make
     tonight = replace(tonight, plan=plan_of({"problem": "erdos", "settings": unbounded}))
     last = last_run(tonight, "finished")
     assert choose(tonight) == (last.uuid, "lengthened", STEPS + 10_000)
+
+
+@pytest.mark.parametrize(("policy", "restarts"), [("resume", 0), ("continue", 1)])
+def test_a_run_that_gets_stuck_tonight_is_restarted_tonight_unless_the_policy_only_resumes(
+    shift: Make, monkeypatch: pytest.MonkeyPatch, policy: str, restarts: int
+) -> None:
+    def stuck(tonight: Shift, run: UUID, *, steps: int | None = None) -> str:
+        with tonight.archive.hold(tonight.archive.run(run).id, owner="tonight") as hold:
+            tonight.archive.finish(hold, "finished", "", rule="flat")
+        return "stuck"
+
+    monkeypatch.setattr(night_work, "sit", stuck)
+    tonight = shift(policy)
+    last = last_run(tonight, "paused", "deadline", when_stuck="restart")
+    said = list(night_work.sittings(tonight))
+    assert said[0] == f"continued {str(last.uuid)[:8]}: stuck"
+    assert len(said) == 1 + restarts
