@@ -12,7 +12,7 @@ WORKERS ?= 2
 FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
-.PHONY: venv run learn test check types fast torture fuzz soak bench clean install install-dev
+.PHONY: venv run learn test check lint types fast torture fuzz soak bench clean install install-dev
 run: install
 	$(BIN)/eureka run $(PROBLEM) $(ARGS)
 
@@ -23,10 +23,12 @@ learn: install
 test: install-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: install-dev
+check: lint
+	@$(MAKE) --no-print-directory -j2 -O types fast
+
+lint: install-dev
 	$(BIN)/ruff check $(FOLDERS) tests
 	$(BIN)/ruff format --check $(FOLDERS) tests
-	@$(MAKE) --no-print-directory -j2 -O types fast
 
 # Side by side, because the first type check of a clone takes as long as the tests.
 types:
