@@ -184,6 +184,7 @@ def test_a_run_that_gets_stuck_tonight_is_restarted_tonight_unless_the_policy_on
     monkeypatch.setattr(night_work, "sit", stuck)
     tonight = shift(policy)
     last = last_run(tonight, "paused", "deadline", when_stuck="restart")
-    said = list(night_work.sittings(tonight))
+    # What other tests left as crashed, any night resumes first.
+    said = [line for line in night_work.sittings(tonight) if not line.startswith("resumed")]
     assert said[0] == f"continued {str(last.uuid)[:8]}: stuck"
     assert len(said) == 1 + restarts
