@@ -19,10 +19,7 @@ from safetensors import SafetensorError
 from eurekaflow.models import adapter, adapter_files, expert_adapter
 from eurekaflow.models.checkpoints import RESTORE
 from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
-from eurekaflow.models.errors import (
-    CheckpointDamaged,
-    UsageError,
-)
+from eurekaflow.models.errors import CheckpointDamaged, UsageError
 from eurekaflow.models.fingerprint import of_policy
 from eurekaflow.models.group_sampler import GroupSampler
 from eurekaflow.models.loading import device_named, dtype_named, load_model, stop_ids_of

@@ -5,8 +5,8 @@ They give the fine numbers of honest programs; that nothing better than the trut
 decided by `gpu_reference`, which stops this process while inputs are written and outputs are
 read, and times every call from outside. Nothing here knows an expected output or a seed.
 
-Standalone (torch and the standard library): it receives `gpu_memory` and itself as text, because
-our own package cannot be seen from inside the sandbox.
+Standalone (torch, Triton and the standard library): it receives `gpu_memory` and itself as text,
+because our own package cannot be seen from inside the sandbox.
 
 Requests and replies are frames: 8 bytes of length and JSON. Descriptor 3 is the channel, 4 the
 arena.
