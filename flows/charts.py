@@ -164,13 +164,13 @@ def _levels(frame: _Frame, levels: Sequence[Level]) -> list[str]:
 
     On the left, where a search that nears a level is still far from it.
     """
-    parts, free = [], float(frame.height)
+    lines, names, free = [], [], float(frame.height)
     for level in sorted(levels, key=lambda one: one.at):
         y, right = frame.y(level.at), frame.width - RIGHT
         free = min(y - 3, free - 13)
-        parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{right}"/>')
-        parts.append(_text(LEFT + 5, free, level.name, "start"))
-    return parts
+        lines.append(f'<path class="level" d="M{LEFT} {y:.1f}H{right}"/>')
+        names.append(_text(LEFT + 5, free, level.name, "start"))
+    return lines + names
 
 
 def _outline(frame: _Frame, heights: Sequence[float], low: float, step: float) -> str:

@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +84,12 @@ class Plot:
 
     def levels(self, direction: str) -> dict[str, float]:
         """Place of every level by its name, of upright lines (x) or of lying ones (y)."""
-        found: dict[str, float] = {}
         parts = list(self.root)
-        for part, after in pairwise(parts):
-            if part.get("class") == "level":
-                x, y = re.findall(r"[0-9.]+", part.attrib["d"])[:2]
-                found[after.text or ""] = float(x if direction == "x" else y)
+        places = [n for n, part in enumerate(parts) if part.get("class") == "level"]
+        after = parts[places[0] :] if places else []  # names follow in the order of their lines
+        names = [part.text or "" for part in after if part.tag.endswith("text")]
+        found: dict[str, float] = {}
+        for place, name in zip(places, names, strict=False):
+            x, y = re.findall(r"[0-9.]+", parts[place].attrib["d"])[:2]
+            found[name] = float(x if direction == "x" else y)
         return found
