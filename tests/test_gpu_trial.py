@@ -15,9 +15,10 @@ import pytest
 
 from eurekaflow.tasks import verify
 from eurekaflow.verifiers import gpu_clocks, gpu_process, gpu_shims
+from eurekaflow.verifiers.gpu_phase import Failed, Phase
 from eurekaflow.verifiers.gpu_problem import Kernel
 from eurekaflow.verifiers.gpu_process import WorkerEnded
-from eurekaflow.verifiers.gpu_trial import Bench, Failed, Phase, Plan
+from eurekaflow.verifiers.gpu_trial import SERVES, Bench, Plan
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import Outcome
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
@@ -58,12 +59,15 @@ def bench(reply: Reply) -> tuple[Bench, Played]:
     made = Bench("trimul", spares=0)
     made._reference = played  # type: ignore[assignment]
     made.device = {"bandwidth": 1e12, "gpu": "a GPU", "size": 1, "libraries": ""}
-    worker = SimpleNamespace(
-        wait_ready=lambda: 1, channel=SimpleNamespace(fileno=lambda: 0),
-        output=lambda: b"", close=lambda: None,
-    )  # fmt: skip
-    made.start_one = lambda: worker  # type: ignore[method-assign,assignment,return-value]
+    made.start_one = worker  # type: ignore[method-assign,assignment]
     return made, played
+
+
+def worker() -> Any:
+    return SimpleNamespace(
+        wait_ready=lambda: 1, channel=SimpleNamespace(fileno=lambda: 0), served=0,
+        output=lambda: b"", close=lambda: None, wait_loaded=lambda: None,
+    )  # fmt: skip
 
 
 def test_a_device_is_checked_by_empty_calls_that_are_never_remembered_ones() -> None:
@@ -126,6 +130,27 @@ def test_spare_workers_load_beside_the_compiler_and_never_beside_a_clock() -> No
         "attach", "calibrate", "start", "start", "load", "measure", "loaded", "loaded", "measure",
         "detach",
     ]  # fmt: skip
+
+
+def test_one_worker_serves_programs_of_ours_until_one_fails_or_it_has_served_enough() -> None:
+    made, played = bench(good)
+    made.confined, plan = False, replace(PLAN, profile=False)
+    for _ in range(SERVES):
+        made.trial("", plan)
+    asked = [request["do"] for request in played.asked]
+    assert [asked.count(what) for what in ("attach", "unload", "detach")] == [1, SERVES - 1, 1]
+    made.trial("", plan)
+    played.reply = failing
+    made.trial("", plan)
+    assert [request["do"] for request in played.asked].count("detach") == 2
+
+
+def test_a_program_of_others_gets_a_worker_of_its_own() -> None:
+    made, played = bench(good)
+    for _ in range(2):
+        made.trial("", replace(PLAN, profile=False))
+    asked = [request["do"] for request in played.asked]
+    assert [asked.count(what) for what in ("attach", "unload", "detach")] == [2, 0, 2]
 
 
 def test_a_hiccup_of_the_host_is_measured_again_and_a_lie_is_refused() -> None:

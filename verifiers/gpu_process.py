@@ -107,7 +107,7 @@ class Candidate:
     def __init__(
         self, arena: int, *, size: int, libraries: str, confined: bool = True, cache: str = ""
     ) -> None:
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        self._output, self.served = tempfile.TemporaryFile(), 0  # noqa: SIM115
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.channel, (self._status, status) = ours, os.pipe()
         config = configuration(size=size, libraries=libraries, confined=confined, cache=cache)
@@ -211,6 +211,7 @@ def _environment(scratch: str, libraries: str, cache: str) -> dict[str, str]:
         "CUDA_CACHE_PATH": f"{scratch}/cuda",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its pool of processes would outlive the calls
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",  # a launch looks up many names: every process alike
         **({"LD_LIBRARY_PATH": libraries, "TRITON_LIBCUDA_PATH": libraries} if libraries else {}),
     }
 

@@ -2,6 +2,8 @@
 
 One call of a candidate, seen from here:
 
+0. it is called on the inputs of the call before, so that its code is in the caches: an idle
+   core's first launches take twice as long, differently in every process;
 1. the candidate's process is stopped (SIGSTOP), so that no thread of it sees the inputs early;
 2. fresh inputs and weights from the operating system's entropy go into the shared memory, the
    expected outputs are computed here and timed: the interleaved reference of the reported ratio.
@@ -34,6 +36,7 @@ from eurekaflow.verifiers.gpu_device import device, libraries
 from eurekaflow.verifiers.gpu_frames import receive, send
 from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
 
+Tensors = dict[str, torch.Tensor]
 TASKS = {"trimul": "trimul_task", "mla-decode": "mla_task"}
 CHUNK = 1 << 27  # elements compared at a time
 TIMES = ("stream_us", "event_us", "host_us")
@@ -77,6 +80,10 @@ class Worker:
             self.candidate.channel.close()
         self.candidate = None
         return {}
+
+    def do_unload(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have the program forgotten: the same process serves the next one."""
+        return self._theirs.ask({"do": "unload"}, request["timeout_s"])
 
     def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Have the program loaded."""
@@ -140,6 +147,7 @@ class Worker:
         }
         self.outputs = [self.arena.tensor(spec) for spec in outs]
         self.snapshots = [torch.empty_like(out) for out in self.outputs]
+        self.clones: Tensors = {}  # of a call's inputs, once there was one on this case
         request = {"do": "case", "inputs": ins, "outputs": outs,
                    "data": self.task.recipe(case), "may_alias": self.task.MAY_ALIAS}  # fmt: skip
         self._theirs.ask(request, 30.0)
@@ -153,7 +161,7 @@ class Worker:
     ) -> dict[str, float]:
         """One call, by the five steps above. Raises CandidateFailed."""
         theirs = self._theirs
-        theirs.ask({"do": "prepare"}, request["timeout_s"])
+        theirs.ask({"do": "prepare", "warm": bool(self.clones)}, request["timeout_s"])
         theirs.stop()
         if fresh:
             self._draw(case)
@@ -209,7 +217,7 @@ class Worker:
         return worst
 
     def _nothing_left(self, threads: int) -> None:
-        self._theirs.ask({"do": "prepare"}, 30.0)
+        self._theirs.ask({"do": "prepare", "warm": False}, 30.0)
         if (now := self._theirs.threads()) > threads:
             raise CandidateFailed("alive", f"{now - threads} threads are left of its calls")
         if children := self._theirs.children():

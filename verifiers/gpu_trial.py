@@ -17,27 +17,14 @@ from typing import Any
 
 from eurekaflow.verifiers import gpu_clocks, gpu_verdict
 from eurekaflow.verifiers.contest_trial import Trial
+from eurekaflow.verifiers.gpu_phase import CAUSES, OUTCOMES, Failed, Phase
 from eurekaflow.verifiers.gpu_process import Candidate, Reference, WorkerEnded
 from eurekaflow.verifiers.gpu_verdict import OFFICIAL, STRICT, Unbelievable
 from eurekaflow.verifiers.problem import Outcome, Verdict
 from eurekaflow.verifiers.sandbox import Cause, Execution, SandboxUnavailable
 
-OUTCOMES = {
-    "timeout": Outcome.TIMEOUT,
-    "died": Outcome.KILLED,
-    "raised": Outcome.RAISED,
-    "memory": Outcome.MEMORY,
-    "forged": Outcome.EXPLOIT,
-    "mutated": Outcome.EXPLOIT,
-    "alive": Outcome.EXPLOIT,
-}
-CAUSES = {
-    Outcome.TIMEOUT: Cause.TIMEOUT,
-    Outcome.KILLED: Cause.KILLED,
-    Outcome.RAISED: Cause.RAISED,
-    Outcome.MEMORY: Cause.MEMORY,
-}
 OPEN_S, START_S = 120.0, 120.0
+SERVES = 50  # programs of ours in one process: its seconds and its memory are bounded
 RECENT_S = 600.0  # age of a calibration that is still believed: clocks and temperature drift
 
 
@@ -59,38 +46,12 @@ class Plan:
     profile: bool = True
 
 
-class Failed(Exception):
-    """The candidate's fault; `outcome` is what the verdict says."""
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-
-
-class Phase:
-    """Seconds that a part of a trial may take in all."""
-
-    def __init__(self, name: str, seconds: float) -> None:
-        self.name, self.seconds = name, seconds
-        self._ends = time.monotonic() + seconds
-
-    def within(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request with no more time than is left. Raises Failed when there is none."""
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise Failed(Outcome.TIMEOUT, f"{self.name} took more than {self.seconds:g} s")
-        return {
-            **request,
-            **{name: min(request[name], left) for name in ("timeout_s", "compile_s")},
-        }
-
-
 @dataclass
 class Bench:
     """One device with its reference worker, kept between trials. Safe to share among threads.
 
-    Without walls (`confined`) only programs of our own are tried; `cache` is a folder in which
-    what they compile is kept from trial to trial.
+    Without walls (`confined`) only programs of our own are tried; one worker serves those while
+    all goes well, and `cache` is a folder in which what they compile is kept.
     """
 
     task: str
@@ -101,6 +62,7 @@ class Bench:
     layers: tuple[str, ...] = ()
     _reference: Reference | None = None
     _arena: int = -1
+    _serving: Candidate | None = None
     _waiting: list[Candidate] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -154,27 +116,44 @@ class Bench:
 
     def close(self) -> None:
         """End every worker."""
-        for candidate in self._waiting:
+        for candidate in (*self._waiting, *([self._serving] if self._serving else [])):
             candidate.close()
         if self._reference is not None:
             self._reference.close()
             if self._arena >= 0:
                 os.close(self._arena)
-        self._reference, self._waiting, self._arena = None, [], -1
+        self._reference, self._serving, self._waiting, self._arena = None, None, [], -1
 
     def _attended(self, measure: Callable[[], Verdict]) -> tuple[Verdict, bytes]:
         """What a measurement with a worker of its own gives, and what that printed."""
-        candidate = self._waiting.pop(0) if self._waiting else self.start_one()
+        candidate, self._serving = self._serving, None
         try:
-            self._attach(candidate)
-            return _verdict(measure), candidate.output()
+            if candidate is None:
+                candidate = self._waiting.pop(0) if self._waiting else self.start_one()
+                self._attach(candidate)
+            verdict = _verdict(measure)
+            self._keep(candidate, verdict)
+            return verdict, candidate.output()
         except WorkerEnded as lost:
             self.close()
             raise SandboxUnavailable(f"{lost}; run `eureka doctor`") from lost
         finally:
-            candidate.close()
-            if self._reference is not None:
-                self._reference.ask({"do": "detach"}, timeout_s=OPEN_S)
+            if candidate is not None and self._serving is not candidate:
+                self._let_go(candidate)
+
+    def _keep(self, candidate: Candidate, verdict: Verdict) -> None:
+        """The worker serves the next program too, if both are ours and this one went well."""
+        candidate.served += 1
+        if self.confined or verdict.outcome is not Outcome.VALID or candidate.served >= SERVES:
+            return
+        with contextlib.suppress(Failed):
+            self._ask({"do": "unload", "timeout_s": OPEN_S}, OPEN_S + 10)
+            self._serving = candidate
+
+    def _let_go(self, candidate: Candidate) -> None:
+        candidate.close()
+        if self._reference is not None:
+            self._reference.ask({"do": "detach"}, timeout_s=OPEN_S)
 
     def _attach(self, candidate: Candidate) -> None:
         assert self._reference is not None
