@@ -39,6 +39,7 @@ from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
 Tensors = dict[str, torch.Tensor]
 TASKS = {"trimul": "trimul_task", "mla-decode": "mla_task"}
 CHUNK = 1 << 27  # elements compared at a time
+LEFT_BYTES = 128 << 20  # of the device, for the next
 TIMES = ("stream_us", "event_us", "host_us")
 
 
@@ -222,6 +223,8 @@ class Worker:
             raise CandidateFailed("alive", f"{now - threads} threads are left of its calls")
         if children := self._theirs.children():
             raise CandidateFailed("alive", f"{children} processes are left of its calls")
+        if (free := torch.cuda.mem_get_info()[0]) < LEFT_BYTES:
+            raise CandidateFailed("memory", f"it leaves {free >> 20} MiB of the device's memory")
 
     def _bandwidth(self) -> dict[str, float]:
         """Bytes per second of a device-to-device copy, read and written."""

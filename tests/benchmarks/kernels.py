@@ -3,13 +3,15 @@
     python tests/benchmarks/kernels.py [--runs 10] [--only NAME]
 
 Prints one line a program and problem. With `--runs` it times our TriMul kernel that often instead,
-each in fresh processes, and prints the spread of the ratio to the reference. Needs an NVIDIA GPU.
+each in fresh processes that share what Triton has compiled, and prints the spread of the ratio to
+the reference. Needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,10 +76,10 @@ def _spread(runs: int) -> None:
     problem = load("trimul")
     assert isinstance(problem, Kernel)
     plan = replace(problem.plan(STRICT), tests=(), hidden=(), profile=False)
-    ratios = []
+    ratios, cache = [], tempfile.TemporaryDirectory()
     for _ in range(runs):
         started = time.monotonic()
-        bench = Bench(problem.task, spares=0)
+        bench = Bench(problem.task, confined=False, cache=cache.name, spares=0)
         verdict = bench.trial(PROGRAMS["ours in Triton"], plan).verdict
         bench.close()
         if verdict.value is None:
