@@ -203,13 +203,3 @@ def test_a_recipe_names_every_input_once() -> None:
     text = json.dumps(trimul_task.recipe(trimul_task.TESTS[0]))
     named = [int(part.split("}")[0]) for part in text.split('"tensor": ')[1:]]
     assert sorted(named) == list(range(len(trimul_task.inputs(trimul_task.TESTS[0]))))
-
-
-def test_a_candidates_first_thread_stays_on_one_core() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
-        ours, _ = socket.socketpair()
-        Attached(ours, process.pid).pin()
-        found = os.sched_getaffinity(process.pid)
-        process.kill()
-    assert found == {max(os.sched_getaffinity(0))}
-    Attached(ours, process.pid).pin()  # of one that has ended nothing is asked

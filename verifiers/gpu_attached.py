@@ -72,11 +72,6 @@ class Attached:
         """Let it run again."""
         self._signal(signal.SIGCONT)
 
-    def pin(self) -> None:
-        """Keep its first thread, which launches kernels, on one core: it is steadier there."""
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(self.pid, {max(os.sched_getaffinity(0))})
-
     def threads(self) -> int:
         """Threads of its process, as the kernel counts them."""
         return len(os.listdir(f"/proc/{self.pid}/task"))

@@ -211,7 +211,6 @@ def _environment(scratch: str, libraries: str, cache: str) -> dict[str, str]:
         "CUDA_CACHE_PATH": f"{scratch}/cuda",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its pool of processes would outlive the calls
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",  # a launch looks up many names: every process alike
         **({"LD_LIBRARY_PATH": libraries, "TRITON_LIBCUDA_PATH": libraries} if libraries else {}),
     }
 

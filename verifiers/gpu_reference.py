@@ -71,7 +71,6 @@ class Worker:
     def do_attach(self, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
         """Meet a candidate's worker whose program is not loaded yet."""
         self.candidate = Attached(channel, int(request["pid"]))
-        self.candidate.pin()
         ready = receive_ready(self.candidate, request["timeout_s"])
         return {"ready": ready}
 

@@ -42,6 +42,7 @@ Make it faster; the result must stay the same. Lower microseconds are better.
 OPENING = """\
 ```python
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 """
