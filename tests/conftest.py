@@ -17,7 +17,7 @@ from psycopg import sql
 from eurekaflow.models import postgres
 from tests import docker_engine
 
-pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
+pytest_plugins = ("tests.policy_fixtures", "tests.sql_server", "tests.warm_sandbox")
 
 if not Path("/dev/nvidia0").exists():  # read when triton is first imported, whoever does it
     os.environ["TRITON_INTERPRET"] = "1"

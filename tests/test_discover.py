@@ -17,7 +17,7 @@ from eurekaflow.models.errors import RunOwned
 from eurekaflow.tasks import session
 from tests.scripted_run import STAGES, add_run, place, work
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("warm_sandbox")]
 
 TREE = """
     select seq, step, group_index, attempt_index, outcome, value, reward, eligible,
