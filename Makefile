@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 TORCH := 2.13.0
-WORKERS ?= 2
+WORKERS ?= 3
 FAST := not slow and not services and not policy and not gpu
 FOLDERS := verifiers models tasks flows migrations
 
@@ -19,7 +19,7 @@ run: install
 learn: install
 	$(BIN)/eureka run $(PROBLEM) --steps 15 $(ARGS)
 
-# Several files at a time, as much of it is waiting.
+# More files at a time than two cores, as much of it is waiting.
 test: install-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

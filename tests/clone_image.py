@@ -28,7 +28,8 @@ SKIPPED = re.compile(
     r"/(__pycache__|test|tests|idlelib|tkinter|turtledemo|include|doc|man|locale|EXTERNALLY-MANAGED)"
     r"(/|$)|libpython[^/]*\.a$"
 )
-NEEDED_TESTS = re.compile(r"/(numpy|scipy)/")  # imported by the packages
+NEEDED_TESTS = re.compile(r"/numpy/")  # imported by the package
+COMPILING = re.compile(r"/cc1(plus)?$|\.a$")  # a quarter of the image: no C++ is compiled in it
 # Half of the image, and not imported where the policy is a scripted one: pip asks for their names.
 UNUSED = {"torch", "triton", "transformers", "sympy", "networkx", "tokenizers"}
 BUILD = ("pip", "setuptools", "packaging")
@@ -116,6 +117,7 @@ def debian() -> Iterator[tuple[str, str]]:
     for path in owned.splitlines():
         inside = path.startswith(("/usr", "/bin", "/sbin", "/lib"))
         skipped = SKIPPED.search(path) or docker_rootfs.SKIPPED_FILES.search(path)
+        skipped = skipped or COMPILING.search(path)
         if inside and not skipped and (os.path.islink(path) or os.path.isfile(path)):
             yield path, path
 

@@ -17,27 +17,28 @@ from psycopg import sql
 from eurekaflow.models import postgres
 from tests import docker_engine
 
-pytest_plugins = ("tests.policy_fixtures", "tests.sql_server")
+pytest_plugins = ("tests.policy_fixtures", "tests.sql_server", "tests.warm_sandbox")
 
 if not Path("/dev/nvidia0").exists():  # read when triton is first imported, whoever does it
     os.environ["TRITON_INTERPRET"] = "1"
 
-# Several files run at a time: the longest begin first, so that none is left over at the end, and
-# those with the real policy, which wants all cores, not together.
+# Several files run at a time: the longest begin first, so that none is left over at the end.
 LONGEST = (
-    "test_problem_runs",
     "test_nightly",
-    "test_compose",
-    "test_attacks",
-    "test_resume_commands",
-    "test_docker",
-    "test_discover",
-    "test_cookbook",
     "test_torture",
-    "test_services",
+    "test_problem_runs",
     "test_main_job",
-    "test_bundled_policy",
+    "test_compose",
+    "test_resume_commands",
     "test_nothing_leaves",
+    "test_attacks",
+    "test_discover",
+    "test_services",
+    "test_docker",
+    "test_contest_cheats",
+    "test_bundled_policy",
+    "test_soak",
+    "test_endings",
 )
 TEMPLATE = "eureka_template"  # copied for each test once a fixture has created and migrated it
 _PREFIX = "eurekaflow-tests-"

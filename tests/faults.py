@@ -32,7 +32,7 @@ def killed_at_points(world: World, points: Sequence[str], *, bundled: bool = Fal
     order = [name for _, name in the_points(world.twin(bundled=bundled))]
     left = sorted(points, key=order.index)
     while left:
-        case, before, missed = world.case(bundled=bundled, workers=1), 0.0, list[str]()
+        case, before, missed = world.case(bundled=bundled), 0.0, list[str]()
         for point in left:
             runner, code = case.live(point=point)
             world.tally.of(fault).seconds += again(before, runner) if before else []
@@ -60,10 +60,11 @@ def the_points(case: Case) -> list[tuple[float, str]]:
 def killed_at_random(world: World, times: int, *, seed: int = 1, bundled: bool = False) -> None:
     """SIGKILL at instants drawn over the length of an undisturbed run."""
     fault = f"SIGKILL at a random instant{' (bundled policy)' if bundled else ''}"
+    workers = 1 if bundled else 2  # candidates that run when it comes
     entry, draw = world.tally.of(fault), random.Random(seed)
     length = world.twin(bundled=bundled).seconds
     while entry.tried < times:
-        case, before = world.case(bundled=bundled), 0.0
+        case, before = world.case(bundled=bundled, workers=workers), 0.0
         while entry.tried < times:
             runner = case.start()
             time.sleep(draw.uniform(0.0, 0.7 * length))

@@ -36,7 +36,8 @@ class NightHome:
         answers = folder / "answers.json"
         answers.write_text(json.dumps(ANSWERS))
         self.sizes = ["--preset", "small-cpu", "--model", f"scripted:{answers}"]
-        self.sizes += [word for text in SIZES for word in ("--set", text)]
+        # One worker: a zygote costs more than what it runs.
+        self.sizes += [word for text in (*SIZES, "workers=1") for word in ("--set", text)]
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("EUREKA_", "PREFECT_"))}
         self.environment = plain | {
             "EUREKA_HOME": str(folder),

@@ -26,7 +26,7 @@ from eurekaflow.tasks import session
 
 SIZES = {
     "wave": 4, "micro_batch": 4, "max_new_tokens": 6, "budget_s": 0.5, "cases": 1, "window": 2048,
-    "kl": 0, "threads": 1,  # other tests run beside this
+    "kl": 0, "threads": 1, "workers": 1,  # other tests run beside this
 }  # fmt: skip
 # An update is the same for every problem but for its lengths, and slow: one of each kind of answer
 # trains, numbers, C++ and SQL; the others sample, judge and choose.

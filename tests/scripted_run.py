@@ -1,9 +1,10 @@
 """A whole run with the scripted policy, as a process of its own that can be made to die.
 
-    python -m tests.scripted_run DATABASE_URL HOME RUN [STAGE STEP]
+    python -m tests.scripted_run DATABASE_URL HOME RUN [STAGE:STEP ...]
 
-works on RUN without Prefect, stage after stage as the flow does; with STAGE and STEP it ends
-itself by SIGKILL right after that stage of that step.
+works on RUN without Prefect, stage after stage as the flow does. For each STAGE:STEP a life before
+that ends itself by SIGKILL right after that stage of that step; it is forked, as imports take
+seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,8 +115,22 @@ def work(run_id: str, *, die_after: tuple[str, int] | None = None) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+def killed(run_id: str, stage: str, step: int) -> bool:
+    """Work in a process of its own until it ends itself; whether it did."""
+    life = os.fork()
+    if life == 0:
+        try:
+            work(run_id, die_after=(stage, step))
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]) == -signal.SIGKILL
+
+
 if __name__ == "__main__":
-    url, home, run_id, *end = sys.argv[1:]
+    url, home, run_id, *ends = sys.argv[1:]
     session.configure(place(url, Path(home)))
-    work(run_id, die_after=(end[0], int(end[1])) if end else None)
+    for stage, _, step in (end.partition(":") for end in ends):
+        assert killed(run_id, stage, int(step)), stage
+    work(run_id)
     session.close(run_id, "finished")

@@ -72,14 +72,21 @@ def look(engine: Engine | None) -> State:
     return State(
         processes=len(_descendants(os.getpid())),
         orphans=len(orphans()),
-        mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=_mounts(engine),
         cgroups=sum(1 for root in ("memory", "pids", "unified", "")
-                    for _ in Path("/sys/fs/cgroup", root).glob("**/eurekaflow*")),
+                    for _ in Path("/sys/fs/cgroup", root).glob(f"**/eurekaflow-{os.getpid()}-*")),
         containers=len(engine.api.containers(all=True, filters={"label": LABEL})) if engine else 0,
         files=sum(name.startswith("eurekaflow-") for name in os.listdir(tempfile.gettempdir())),
         descriptors=len(os.listdir("/proc/self/fd")),
         memory=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"),
     )  # fmt: skip
+
+
+def _mounts(engine: Engine | None) -> int:
+    """The mounts seen here, without those of the engines that other tests started meanwhile."""
+    ours = str(Path(engine.api.info()["DockerRootDir"]).parent) if engine else "nobody's"
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return sum("/eurekaflow-engine-" not in line or f"{ours}/" in line for line in lines)
 
 
 def _descendants(pid: int) -> list[int]:

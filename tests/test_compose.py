@@ -170,7 +170,7 @@ class Stack:
                 if time.monotonic() > limit:
                     log = self.docker("logs", "--tail", "40", self.names[name])
                     raise AssertionError(f"{error}\n{log}") from None
-                time.sleep(1)
+                time.sleep(3)  # each question is a process that imports for a second
 
     def remove(self) -> None:
         for name in reversed(LONG_RUNNING):

@@ -43,7 +43,7 @@ from eurekaflow.verifiers.sandbox import Execution, Job, Limits
 from tests.scripted_run import ANSWERS, SIZES, STAGES, add_run, place
 
 pytest_plugins = ("tests.archive_fixtures",)
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("warm_sandbox")]
 
 
 SIZES_OF_A_NIGHT = {k: v for k, v in {**SIZES, "steps": 1}.items() if k != "minutes"}

@@ -30,7 +30,7 @@ PEER = re.compile(
 LOCAL = re.compile(r"127\.|::1$|::ffff:127\.|0\.0\.0\.0$|AF_INET6?$")
 RUN = (
     "eureka run erdos --steps 1 --preset small-cpu --groups 1 --group-size 4 --set wave=4"
-    " --set micro_batch=4 --set max_new_tokens=24 --set threads=1 --set kl=0"
+    " --set micro_batch=4 --set max_new_tokens=6 --set threads=1 --set kl=0"
 )
 
 

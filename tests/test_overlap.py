@@ -23,7 +23,7 @@ from eurekaflow.tasks import overlap, session
 from eurekaflow.verifiers.lookup import load
 from tests.scripted_run import ANSWERS, add_run, place, work
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("warm_sandbox")]
 SIZES: dict[str, Any] = {"groups": 2, "group_size": 8, "wave": 8, "steps": 2, "workers": 2}
 JUDGED = """select count(*) from archive.attempts where step = 0 and outcome is not null
     and run_id = (select max(id) from archive.runs)"""

@@ -23,7 +23,7 @@ from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Event, Place
 from tests.scripted_run import STAGES, add_run, place
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("warm_sandbox")]
 discover = importlib.import_module("eurekaflow.flows.discover")  # the name is also the flow's
 
 

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = [
     *("--preset", "small-cpu", "--groups", "1", "--group-size", "4"),
     *("--set", "wave=4", "--set", "micro_batch=4", "--set", "max_new_tokens=8"),
-    *("--set", "lora_rank=4", "--set", "window=4096", "--advantage", "mean_baseline"),
+    *("--set", "lora_rank=4", "--set", "window=4096", "--set", "workers=1"),
+    *("--advantage", "mean_baseline"),
 ]
 
 

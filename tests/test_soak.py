@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +22,20 @@ from tests.attacks import suite
 from tests.soak import soak
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where files that are left behind are looked for: other tests make some in /tmp meanwhile.
+
+    Open to candidates, as /tmp is and pytest's folders are not.
+    """
+    folder = tempfile.mkdtemp(prefix="eurekaflow-soak-")
+    os.chmod(folder, 0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    monkeypatch.setitem(soaking.worker.ENVIRONMENT, "TMPDIR", folder)
+    yield
+    shutil.rmtree(folder)
 
 
 ORPHAN = """

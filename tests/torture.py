@@ -20,14 +20,15 @@ from eurekaflow.models.archive import Archive, RunRow
 from tests.lives import Launcher, Life, Runner
 from tests.scripted_run import add_run
 
-# A generous budget: a candidate must not time out because the machine is busy.
+# A generous budget: a candidate must not time out because the machine is busy. One at a time, as
+# every life starts its zygotes anew, which costs more than all else that it does.
 SCRIPTED = {
     **{"groups": 2, "group_size": 4, "wave": 2, "steps": 2},
-    **{"keep_checkpoints": 1, "budget_s": 60.0},
+    **{"keep_checkpoints": 1, "budget_s": 60.0, "workers": 1},
 }
 BUNDLED = {
     **{"groups": 1, "group_size": 4, "wave": 4, "micro_batch": 4, "max_new_tokens": 8},
-    **{"threads": 1, "kl": 0},  # other tests run beside this
+    **{"threads": 1, "kl": 0, "workers": 1},  # other tests run beside this
     **{"steps": 2, "lr": 1e-4, "keep_checkpoints": 1, "seed": 3, "budget_s": 60.0},
 }
 ENDED = """
