@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from eurekaflow.verifiers import cpp, docker_frames
 from eurekaflow.verifiers.contract import SandboxContract, run, value
 from eurekaflow.verifiers.docker_container import Container
-from eurekaflow.verifiers.docker_engine import Engine
+from eurekaflow.verifiers.docker_engine import Engine, Shape
 from eurekaflow.verifiers.docker_frames import FrameError
 from eurekaflow.verifiers.docker_rootfs import compiler_packages
 from eurekaflow.verifiers.docker_sandbox import DockerSandbox
@@ -47,10 +48,27 @@ def single(address: str | None) -> Iterator[DockerSandbox]:
 
 def test_every_layer_is_there(single: DockerSandbox) -> None:
     engine = ("container", "no-network", "minimal-root", "no-capabilities", "engine-seccomp",
-              "engine-no-new-privs", "engine-user", "cgroup-memory", "cgroup-pids")  # fmt: skip
+              "engine-no-new-privs", "engine-user")  # fmt: skip
     inside = ("seccomp", "landlock", "rlimits", "no_new_privs", "unprivileged", "private-tmp")
     assert set(engine + inside) <= set(single.layers)
     assert single.image.startswith("sha256:")
+
+
+def test_every_limit_is_there_that_the_engine_does_not_say_it_lacks(single: DockerSandbox) -> None:
+    about = single._engine.about
+    limits = {"cgroup-memory", "cgroup-pids", "cgroup-cpu"}
+    assert limits & set(single.layers) == limits - set(about.lacks)
+    assert ("rlimit-processes" in single.layers) == about.rootless
+
+
+def test_a_limit_that_the_engine_lacks_is_refused_when_asked_for(
+    single: DockerSandbox, address: str | None
+) -> None:
+    lacks = single._engine.about.lacks
+    if not lacks:
+        pytest.skip("this engine gives every limit")
+    with pytest.raises(SandboxUnavailable, match=f"not the required {lacks[0]}; .*delegation"):
+        DockerSandbox(1, base_url=address, required=frozenset(lacks[:1]))
 
 
 def test_a_container_serves_many_good_candidates_and_none_after_a_violation(
@@ -73,20 +91,41 @@ def test_a_removed_container_is_replaced_and_counted(single: DockerSandbox) -> N
 
 
 def test_many_processes_together_keep_to_the_containers_memory(single: DockerSandbox) -> None:
+    if "cgroup-memory" not in single.layers:
+        pytest.skip("this engine cannot bound a container's memory: it lacks cgroup-memory")
     body = """
 import os, time
+children = []
 for _ in range(8):
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         x = bytearray(b'x') * (150 << 20)
         time.sleep(5)
         os._exit(0)
-time.sleep(5)
-return 1
+    children.append(child)
+return sum(os.waitpid(child, 0)[1] == 0 for child in children)
 """
-    limits = Limits(processes=16, memory_bytes=200 << 20, wall_s=10)
+    limits = Limits(processes=16, memory_bytes=200 << 20, wall_s=20)
     execution = run(single, body, limits)
-    assert execution.cause is not Cause.RETURNED or execution.wall_s < 10
+    assert execution.cause is not Cause.RETURNED or value(execution) < 8
     assert value(run(single, "return 4", limits)) == 4
+
+
+def test_containers_do_not_share_their_bound_on_processes(address: str | None) -> None:
+    body = """
+import os, time
+for _ in range(60):
+    if os.fork() == 0:
+        time.sleep(30)
+time.sleep(3)
+return 60
+"""
+    limits = Limits(processes=8, wall_s=20)
+    assert Shape.of(limits).tasks < 2 * 60
+    with DockerSandbox(2, base_url=address) as pair, ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda _: run(pair, body, limits), range(2)))
+    assert [value(execution) for execution in runs] == [60, 60]
+    assert runs[0].worker != runs[1].worker
 
 
 def test_a_cpp_program_is_compiled_and_run(single: DockerSandbox) -> None:
