@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import subprocess
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from eurekaflow.flows.service_checks import of_engine
-from eurekaflow.verifiers import docker_porter, layers
+from eurekaflow.verifiers import candidate, docker_porter, docker_sandbox, layers
 from eurekaflow.verifiers.docker_about import BOOT_V2, DELEGATE, STORAGE, About
 from eurekaflow.verifiers.docker_container import Container, ContainerFailed
-from eurekaflow.verifiers.docker_engine import NOBODY, Engine, Shape
-from eurekaflow.verifiers.docker_sandbox import DockerSandbox, least
+from eurekaflow.verifiers.docker_engine import NOBODY, Engine, Recipe, Shape
+from eurekaflow.verifiers.docker_sandbox import DockerSandbox
 from eurekaflow.verifiers.sandbox import Limits, SandboxUnavailable
 
 Answer = dict[str, Any]
+RECIPE = Recipe(image="x")
 SHAPE = Shape.of(Limits())
 ALL = ("cgroup-memory", "cgroup-pids", "cgroup-cpu")
 SECCOMP = "name=seccomp,profile=default"
@@ -96,10 +102,10 @@ def engine(*answers: Answer) -> Engine:
 
 
 def test_a_limit_that_the_engine_lacks_is_not_asked_for() -> None:
-    whole = engine(info(), DOCKER, {}).limits(SHAPE)
+    whole = engine(info(), DOCKER, {}).limits(SHAPE, RECIPE)
     assert set(whole) == {"mem_limit", "memswap_limit", "pids_limit", "nano_cpus"}
-    assert engine(WITHOUT_GROUPS, DOCKER, {}).limits(SHAPE) == {}
-    some = engine(podman(), PODMAN, libpod("memory", "pids", rootless=True)).limits(SHAPE)
+    assert engine(WITHOUT_GROUPS, DOCKER, {}).limits(SHAPE, RECIPE) == {}
+    some = engine(podman(), PODMAN, libpod("memory", "pids", rootless=True)).limits(SHAPE, RECIPE)
     assert set(some) == {"mem_limit", "memswap_limit", "pids_limit"}
 
 
@@ -113,9 +119,14 @@ def test_only_the_containers_of_a_rootless_engine_have_a_user_each() -> None:
 
 def test_without_any_bound_on_processes_a_container_is_refused() -> None:
     for bound in ("cgroup-pids", "rlimit-processes"):
-        assert "cgroup-pids" not in least(("container", bound))
+        assert "cgroup-pids" not in docker_sandbox.least(("container", bound), hidden=False)
     with pytest.raises(SandboxUnavailable, match="rootless engines need cgroup v2"):
-        layers.require(("container",), least(("container",)), backend="container")
+        layers.require(
+            docker_sandbox.LEAST,
+            docker_sandbox.least(("container",), hidden=False),
+            backend="container",
+        )
+    assert docker_sandbox.least((), hidden=True) == docker_sandbox.LEAST
 
 
 class Later:
@@ -144,3 +155,31 @@ def test_a_wider_limit_of_an_outer_group_is_not_taken_for_the_containers(
     file = tmp_path_factory.mktemp("group") / "pids.max"
     file.write_text(f"{word}\n")
     assert docker_porter.limited(100, "/nonexistent", str(file)) == holds
+
+
+def test_a_kernel_without_process_descriptors_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: int) -> int:
+        raise OSError(errno.ENOSYS, "as gVisor answers")
+
+    monkeypatch.setattr(os, "pidfd_open", absent)
+    host, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = subprocess.Popen(["sleep", "60"])
+    assert candidate.handles_of(child.pid) == []
+    assert candidate.wait(control, child.pid, [], 0.05) == "wall"
+    host.send(b"stop")
+    assert candidate.wait(control, child.pid, [], 60) == "asked"
+    child.kill()
+    assert candidate.wait(control, child.pid, [], 60) == "exit"
+    host.close()
+    assert candidate.wait(control, child.pid, [], 60) == "exit"  # its end is not lost
+    child.wait()
+    control.close()
+
+
+def test_what_is_left_in_any_open_folder_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_porter, "OPEN", ("/nonexistent", str(tmp_path)))
+    before = docker_porter.listing()
+    (tmp_path / "left-behind").touch()
+    assert docker_porter.listing() != before == []

@@ -29,6 +29,7 @@ ENDED = ("created", "exited", "dead")
 DOCKER = Path(__file__).resolve().parent.parent / "docker"
 ZYGOTES_BYTES = 512 << 20  # the porter and two zygotes, one with scipy, beside the candidate
 OWN_PROCESSES = 16
+KERNEL_TASKS = 8  # of the host for one inside, where a runtime brings a kernel of its own (gVisor)
 THREADS = 64
 ULIMITS = {"core": 0, "nofile": 1024}
 NOBODY = 65534
@@ -186,7 +187,7 @@ class Engine:
             log_config={"type": "none", "config": {}},
             ulimits=[{"name": k, "soft": v, "hard": v} for k, v in self._ulimits().items()],
             runtime=recipe.runtime,
-            **self.limits(shape),
+            **self.limits(shape, recipe),
         )
         user = self.user()
         told = (shape.memory, shape.tasks, int(user != NOBODY))
@@ -202,11 +203,12 @@ class Engine:
             raise SandboxUnavailable(f"a container could not be created: {problem}") from None
         return str(made["Id"])
 
-    def limits(self, shape: Shape) -> dict[str, int]:
+    def limits(self, shape: Shape, recipe: Recipe) -> dict[str, int]:
         """Limits on the whole container; one that the engine lacks would fail with some."""
+        tasks = shape.tasks if recipe.runtime is None else shape.tasks * KERNEL_TASKS
         wanted = {
             "cgroup-memory": {"mem_limit": shape.memory, "memswap_limit": shape.memory},
-            "cgroup-pids": {"pids_limit": shape.tasks},
+            "cgroup-pids": {"pids_limit": tasks},
             "cgroup-cpu": {"nano_cpus": 10**9},
         }
         given = (limits for layer, limits in wanted.items() if layer not in self.about.lacks)

@@ -25,7 +25,7 @@ from eurekaflow.verifiers.docker_frames import (
 from eurekaflow.verifiers.process import ProcessSandbox
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
 
-SCRATCH = "/scratch"
+OPEN = ("/scratch", "/tmp", "/var/tmp", "/run", "/dev/shm")  # Podman and gVisor open the others
 REQUEST_BYTES = 1 << 30
 UNLIMITED = 1 << 60
 ROOT = "/sys/fs/cgroup"
@@ -54,8 +54,9 @@ def main(memory: int, tasks: int, alone: int) -> None:
         return
     with sandbox:
         _send(replies, encode(layers=[*layers, *sandbox.layers]))
+        adopts = confine.proven(lambda: sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1) == 0)
         with contextlib.suppress(EOFError):
-            while _serve_one(sandbox, requests, replies):
+            while _serve_one(sandbox, requests, replies, adopts=adopts):
                 pass
 
 
@@ -69,22 +70,35 @@ def _take_pipes() -> tuple[int, int]:
     return requests, replies
 
 
-def _serve_one(sandbox: ProcessSandbox, requests: int, replies: int) -> bool:
-    """One job; False when this container must not see another candidate."""
+def _serve_one(sandbox: ProcessSandbox, requests: int, replies: int, *, adopts: bool) -> bool:
+    """One job; False when this container must not see another candidate.
+
+    A zygote that `adopts` orphans ends them; where the kernel lets none (gVisor), the container's
+    end does.
+    """
     try:
         frame = read_frame(lambda count: _exactly(requests, count), most=REQUEST_BYTES)
         job, limits = job_of(decode(frame))
     except (FrameError, TypeError) as problem:
         _send(replies, encode(error=f"the request cannot be read: {problem}"))
         return False
+    before = listing()
     try:
         execution = replace(sandbox.run(job, limits), worker="")
     except SandboxUnavailable as problem:
         _send(replies, encode(error=str(problem)))
         return False
-    spent = bool(os.listdir(SCRATCH)) or sandbox.anomalies > 0
+    orphans = limits.processes > 1 and not adopts
+    spent = orphans or listing() != before or sandbox.anomalies > 0
     _send(replies, encode(execution=execution, spent=spent))
     return not spent
+
+
+def listing() -> list[tuple[str, str]]:
+    """What lies in the folders that a candidate may find open."""
+    return sorted(
+        (path, name) for path in filter(os.path.isdir, OPEN) for name in os.listdir(path)
+    )
 
 
 def own_layers(memory: int, tasks: int) -> list[str]:

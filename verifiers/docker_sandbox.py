@@ -67,7 +67,9 @@ class DockerSandbox:
         self._idle: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         try:
             self._layers = self._fill(Shape.of(limits or Limits()))
-            layers.require(self.layers, least(self.layers) | required, backend="container")
+            hidden = runtime is not None and "cgroup-pids" not in self._engine.about.lacks
+            needed = least(self.layers, hidden=hidden) | required
+            layers.require(self.layers, needed, backend="container")
             self._try_canary(limits or Limits())
         except BaseException:
             self.close()
@@ -198,6 +200,7 @@ class DockerSandbox:
         self.close()
 
 
-def least(found: tuple[str, ...]) -> frozenset[str]:
-    """Layers without which no container is used."""
-    return LEAST if BOUNDED.intersection(found) else LEAST | {"cgroup-pids"}
+def least(found: tuple[str, ...], *, hidden: bool) -> frozenset[str]:
+    """Layers without which no container is used. `hidden` are the control groups that an engine
+    says to have and a runtime with a kernel of its own, as gVisor, does not show."""
+    return LEAST if hidden or BOUNDED.intersection(found) else LEAST | {"cgroup-pids"}
