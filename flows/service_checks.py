@@ -9,6 +9,7 @@ from eurekaflow.flows.findings import Check
 
 if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
+    from eurekaflow.verifiers.docker_about import About
 
 
 def database(here: Surroundings) -> Check:
@@ -77,7 +78,7 @@ def sandbox(here: Surroundings) -> Check:
 
 def containers(here: Surroundings) -> Check:
     """An engine for `sandbox = docker`; only looked at, since it is a choice."""
-    from eurekaflow.verifiers.docker_engine import REACH, Engine
+    from eurekaflow.verifiers.docker_engine import Engine
     from eurekaflow.verifiers.sandbox import SandboxUnavailable
 
     try:
@@ -85,12 +86,15 @@ def containers(here: Surroundings) -> Check:
     except SandboxUnavailable:
         return Check("containers", "pass", "no engine answers; needed for sandbox=docker only")
     engine.close()
-    about = engine.about
-    message = f"engine {about.get('ServerVersion')}, cgroup v{about.get('CgroupVersion')}"
-    missing = [name for name in ("MemoryLimit", "PidsLimit") if not about.get(name)]
-    if missing:
-        return Check("containers", "warn", f"{message} without {', '.join(missing)}", REACH)
-    return Check("containers", "pass", message)
+    return of_engine(engine.about)
+
+
+def of_engine(about: About) -> Check:
+    """An engine that answers: what it cannot do, with what mends it."""
+    if not about.shortcomings:
+        return Check("containers", "pass", str(about))
+    found, fixes = zip(*about.shortcomings, strict=True)
+    return Check("containers", "warn", f"{about}, {'; '.join(found)}", "; ".join(fixes))
 
 
 def weights(here: Surroundings) -> Check:

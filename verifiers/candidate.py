@@ -6,6 +6,7 @@ Standard library only: the zygote imports this file in an interpreter without si
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from eurekaflow.verifiers import confine, namespaces
 
 SETUP_S = 30.0  # a child that is not confined by then is the host's fault, not the candidate's
 SWEEP_S = 5.0
+POLL_S = 0.005
 READY, FAILED = b"R", b"F"
 RESULT, STATUS = 3, 4  # the candidate's descriptors; STATUS closes before its program starts
 
@@ -87,14 +89,15 @@ def _supervise(
     control: socket.socket, setting: confine.Confinement, child: int, *, status: int, wall_s: float
 ) -> dict[str, Any]:
     """Wait with the clock started by the ready byte; then kill whatever is left of the tree."""
-    handle = os.pidfd_open(child)
+    handles = handles_of(child)
     setup = _first_bytes(status)
     started = time.monotonic()
-    ended_by = _wait(control, handle, wall_s) if setup == READY else "setup"
+    ended_by = wait(control, child, handles, wall_s) if setup == READY else "setup"
     wall = time.monotonic() - started
     os.kill(child, signal.SIGKILL)  # pid 1 of its namespace takes everything with it
     _, code, usage = os.wait4(child, 0)
-    os.close(handle)
+    for handle in handles:
+        os.close(handle)
     if setting.own_pid_namespace is None:
         sweep_orphans(setting.proc)
     if setting.level == confine.CONTAINER:
@@ -128,15 +131,29 @@ def _first_bytes(status: int) -> bytes:
     return os.read(status, 4096) if readable else b""
 
 
-def _wait(control: socket.socket, handle: int, wall_s: float) -> str:
+def handles_of(child: int) -> list[int]:
+    """A descriptor that tells of its end; none where the kernel has no such thing (gVisor)."""
+    try:
+        return [os.pidfd_open(child)]
+    except OSError as problem:
+        if problem.errno != errno.ENOSYS:
+            raise
+        return []
+
+
+def wait(control: socket.socket, child: int, handles: list[int], wall_s: float) -> str:
     """What ended it: "exit", "wall", "asked" by the host, or the host is "gone"."""
-    other = control.fileno()
-    readable, _, _ = select.select([handle, other], [], [], wall_s)
-    if handle in readable:
-        return "exit"
-    if other not in readable:
-        return "wall"
-    return "asked" if control.recv(16) else "gone"
+    other, deadline = control.fileno(), time.monotonic() + wall_s
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        pause = left if handles else min(left, POLL_S)
+        readable, _, _ = select.select([*handles, other], [], [], pause)
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return "exit"
+        if other in readable:
+            return "asked" if control.recv(16) else "gone"
+        if not left:
+            return "wall"
 
 
 def sweep_orphans(proc: int) -> None:

@@ -129,8 +129,9 @@ def limit_resources(setting: Confinement, allowance: Allowance) -> None:
         resource.RLIMIT_NOFILE: OPEN_FILES,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
     }
+    if setting.level != CONTAINER:  # gVisor knows no such limit; the filter closes queues anyway
+        hard[resource.RLIMIT_MSGQUEUE] = 0
     if setting.level == NAMESPACES:
         hard[resource.RLIMIT_NPROC] = allowance.processes + THREADS
     elif setting.level != CONTAINER and (allowance.processes > 1 or not setting.grouped):

@@ -39,14 +39,14 @@ class ContainerFailed(RuntimeError):
 class Container:
     """A started container. Not thread-safe: one job at a time."""
 
-    def __init__(self, engine: Engine, shape: Shape, recipe: Recipe, *, cpus: str = "") -> None:
+    def __init__(self, engine: Engine, shape: Shape, recipe: Recipe) -> None:
         """Create and start it without waiting. Raises SandboxUnavailable, ContainerFailed."""
         self.shape = shape
         self.jobs = 0
         self.spent = False
         self.layers: tuple[str, ...] | None = None
         self._engine = engine
-        self.id = engine.create(shape, recipe, cpus=cpus)
+        self.id = engine.create(shape, recipe)
         self._stream: socket.socket | None = None
         self._holder: Any = None  # docker's file around the socket, which closes it when collected
         self._frame = bytearray()

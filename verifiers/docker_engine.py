@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import sys
 import tarfile
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from eurekaflow.verifiers import docker_rootfs, worker
+from eurekaflow.verifiers.docker_about import About, api_of_podman
 from eurekaflow.verifiers.sandbox import Limits, SandboxUnavailable
 
 REPOSITORY = "eurekaflow-candidate"
@@ -27,9 +29,11 @@ ENDED = ("created", "exited", "dead")
 DOCKER = Path(__file__).resolve().parent.parent / "docker"
 ZYGOTES_BYTES = 512 << 20  # the porter and two zygotes, one with scipy, beside the candidate
 OWN_PROCESSES = 16
+KERNEL_TASKS = 8  # of the host for one inside, where a runtime brings a kernel of its own (gVisor)
 THREADS = 64
 ULIMITS = {"core": 0, "nofile": 1024}
-USER = "65534:65534"
+NOBODY = 65534
+OWN_USERS = range(10_000, 60_000)  # of a rootless engine: its own, and no account of the host
 SCRATCH_FILES = 4096
 _Content = tuple[str, Callable[[IO[bytes]], None]]  # a tar file and what writes it
 REACH = (
@@ -40,7 +44,7 @@ ENVIRONMENT = {"PATH": "/usr/bin", "TMPDIR": "/scratch", **worker.ENVIRONMENT}
 PYTHON = (os.path.realpath(sys.executable), *worker.FLAGS)
 BOOT = (
     f"import sys; sys.path += [{docker_rootfs.SITE!r}, {docker_rootfs.CODE!r}]; "
-    "from eurekaflow.verifiers.docker_porter import main; main()"
+    "from eurekaflow.verifiers.docker_porter import main; main(*map(int, sys.argv[1:]))"
 )
 
 
@@ -60,6 +64,16 @@ class Shape:
             scratch_bytes=limits.scratch_bytes,
             processes=limits.processes,
         )
+
+    @property
+    def memory(self) -> int:
+        """Bytes for everything in the container."""
+        return self.memory_bytes + self.scratch_bytes + ZYGOTES_BYTES
+
+    @property
+    def tasks(self) -> int:
+        """Processes and threads for everything in the container."""
+        return self.processes + THREADS + OWN_PROCESSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +100,17 @@ class Engine:
                 if base_url is None
                 else APIClient(base_url=base_url, timeout=120)
             )
-            self.about: dict[str, Any] = self.api.info()
-            parts = [part.get("Name", "") for part in self.api.version().get("Components", ())]
+            self.about = self._ask()
         except (DockerException, OSError) as problem:
             raise SandboxUnavailable(f"no container engine answers ({problem}); {REACH}") from None
 
-        self._file_limit, self._ulimits = f",nr_inodes={SCRATCH_FILES}", dict(ULIMITS)
-        if "Podman Engine" in parts:  # it refuses the option, and raises limits unless told not to
-            self._file_limit = ""
-            self._ulimits["nproc"] = 16384
+    def _ask(self) -> About:
+        info, version = self.api.info(), self.api.version()
+        libpod: dict[str, Any] = {}
+        if (api := api_of_podman(version)) is not None:
+            answer = self.api.get(f"{self.api.base_url}/v{api}/libpod/info", timeout=120)
+            libpod = answer.json() if answer.ok else {}
+        return About.of(info, version, libpod)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -157,36 +173,55 @@ class Engine:
         if failed:
             raise SandboxUnavailable(f"building {name} failed: {failed[0]}")
 
-    def create(self, shape: Shape, recipe: Recipe, *, cpus: str) -> str:
+    def create(self, shape: Shape, recipe: Recipe) -> str:
         """A new container's id; nothing in it runs yet. Raises SandboxUnavailable."""
         scratch = f"rw,exec,nosuid,nodev,mode=1777,size={shape.scratch_bytes}"
-        memory = shape.memory_bytes + shape.scratch_bytes + ZYGOTES_BYTES
+        files = "" if self.about.podman else f",nr_inodes={SCRATCH_FILES}"  # it refuses the option
         settings = self.api.create_host_config(
             network_mode="none",
             read_only=True,
-            tmpfs={"/scratch": scratch + self._file_limit},
+            tmpfs={"/scratch": scratch + files},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
-            pids_limit=shape.processes + THREADS + OWN_PROCESSES,
-            mem_limit=memory,
-            memswap_limit=memory,
-            nano_cpus=None if cpus else 10**9,
-            cpuset_cpus=cpus or None,
             ipc_mode="none",
             log_config={"type": "none", "config": {}},
-            ulimits=[{"name": k, "soft": v, "hard": v} for k, v in self._ulimits.items()],
+            ulimits=[{"name": k, "soft": v, "hard": v} for k, v in self._ulimits().items()],
             runtime=recipe.runtime,
+            **self.limits(shape, recipe),
         )
+        user = self.user()
+        told = (shape.memory, shape.tasks, int(user != NOBODY))
         try:
             made = self.api.create_container(
-                recipe.image, command=[*PYTHON, "-c", BOOT],
+                recipe.image, command=[*PYTHON, "-c", BOOT, *map(str, told)],
                 stdin_open=True, host_config=settings,
                 labels={LABEL: "candidate", HOST: str(os.getpid())},
-                environment=ENVIRONMENT, hostname="candidate", user=USER, network_disabled=True,
+                environment=ENVIRONMENT, hostname="candidate", user=f"{user}:{NOBODY}",
+                network_disabled=True,
             )  # fmt: skip
         except (self.errors, OSError) as problem:
             raise SandboxUnavailable(f"a container could not be created: {problem}") from None
         return str(made["Id"])
+
+    def limits(self, shape: Shape, recipe: Recipe) -> dict[str, int]:
+        """Limits on the whole container; one that the engine lacks would fail with some."""
+        tasks = shape.tasks if recipe.runtime is None else shape.tasks * KERNEL_TASKS
+        wanted = {
+            "cgroup-memory": {"mem_limit": shape.memory, "memswap_limit": shape.memory},
+            "cgroup-pids": {"pids_limit": tasks},
+            "cgroup-cpu": {"nano_cpus": 10**9},
+        }
+        given = (limits for layer, limits in wanted.items() if layer not in self.about.lacks)
+        return {name: value for limits in given for name, value in limits.items()}
+
+    def _ulimits(self) -> dict[str, int]:
+        """Podman's root engine raises the limit on processes unless told not to."""
+        raised = self.about.podman and not self.about.rootless
+        return {**ULIMITS, "nproc": 16384} if raised else ULIMITS
+
+    def user(self) -> int:
+        """The kernel counts processes by user: of a rootless engine each container has its own."""
+        return secrets.choice(OWN_USERS) if self.about.rootless else NOBODY
 
 
 def _write_context(target: IO[bytes], dockerfile: Path, content: _Content) -> None:

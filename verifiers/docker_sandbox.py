@@ -29,6 +29,7 @@ ATTEMPTS = 2  # the second time in a fresh container
 LEAST = frozenset({
     "container", "no-network", "minimal-root", "no-capabilities", "engine-user", "seccomp",
 })  # fmt: skip
+BOUNDED = frozenset({"cgroup-pids", "rlimit-processes"})  # either bounds the number of processes
 
 
 _Slot = dict[Shape, Container]  # one place in the pool: a container for each shape in use
@@ -50,7 +51,8 @@ class DockerSandbox:
     ) -> None:
         """Start `workers` containers for jobs with `limits`; `base_url` as in DOCKER_HOST.
 
-        `required` names layers without which to refuse, beside `LEAST`. Raises SandboxUnavailable.
+        `required` names layers without which to refuse, beside `LEAST` and one of `BOUNDED`.
+        Raises SandboxUnavailable.
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
@@ -65,7 +67,9 @@ class DockerSandbox:
         self._idle: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         try:
             self._layers = self._fill(Shape.of(limits or Limits()))
-            layers.require(self.layers, LEAST | required, backend="container")
+            hidden = runtime is not None and "cgroup-pids" not in self._engine.about.lacks
+            needed = least(self.layers, hidden=hidden) | required
+            layers.require(self.layers, needed, backend="container")
             self._try_canary(limits or Limits())
         except BaseException:
             self.close()
@@ -114,6 +118,7 @@ class DockerSandbox:
         while len(failures) < ATTEMPTS:
             try:
                 container = self._fit(slot, shape)
+                self._compare(container)
                 execution = container.run(job, limits)
             except ContainerFailed as problem:
                 failures.append(str(problem))
@@ -138,6 +143,13 @@ class DockerSandbox:
             slot[shape] = self._launch(shape)
         slot[shape] = slot.pop(shape)
         return slot[shape]
+
+    def _compare(self, container: Container) -> None:
+        """A later container stands behind the same walls as the first, or it is not used."""
+        lost = sorted(set(self._layers) - set(container.wait_ready()))
+        if lost:
+            message = f"a new container lacks {', '.join(lost)}, which the first one had"
+            raise ContainerFailed(message)
 
     def _retire(self, slot: _Slot, shape: Shape) -> None:
         container = slot.pop(shape, None)
@@ -186,3 +198,9 @@ class DockerSandbox:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def least(found: tuple[str, ...], *, hidden: bool) -> frozenset[str]:
+    """Layers without which no container is used. `hidden` are the control groups that an engine
+    says to have and a runtime with a kernel of its own, as gVisor, does not show."""
+    return LEAST if hidden or BOUNDED.intersection(found) else LEAST | {"cgroup-pids"}

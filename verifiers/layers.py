@@ -16,7 +16,7 @@ _NAMESPACES = (
 _FILTER = "use a kernel with CONFIG_SECCOMP_FILTER, on x86-64 or arm64"
 _GROUPS = (
     "start as root or in a delegated group: systemd-run --user --scope -p Delegate=yes COMMAND; "
-    "rootless engines need cgroup v2 with delegation"
+    "rootless engines need cgroup v2 with delegation, which `eureka doctor` tells how to get"
 )
 _CONTAINER = "use the containers: --set sandbox=docker"
 FIXES = {
@@ -28,6 +28,7 @@ FIXES = {
     **dict.fromkeys(("cgroup-memory", "cgroup-pids", "cgroup-cpu"), _GROUPS),
     **dict.fromkeys(("container", "engine-user", "engine-seccomp"), _CONTAINER),
     **dict.fromkeys(("no-capabilities", "engine-no-new-privs"), _CONTAINER),
+    "rlimit-processes": "only rootless engines bound processes so; ask for cgroup-pids instead",
     "no-write": "it is the level without user namespaces; ask for minimal-root instead",
 }
 

@@ -85,7 +85,7 @@ def _serve_at_level(control: socket.socket, config: Mapping[str, Any]) -> None:
     if config["level"] == confine.NAMESPACES:
         layers += _enter_namespaces(config, proc)
     else:
-        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+        _adopt_orphans(config["level"])
     if config["level"] == confine.CONTAINER:
         sc.prctl(sc.PR_SET_DUMPABLE, 0)  # a candidate of the same user must not open our memory
     stub = _load(code, config)
@@ -94,6 +94,14 @@ def _serve_at_level(control: socket.socket, config: Mapping[str, Any]) -> None:
     control.send(json.dumps({"layers": layers}).encode())
     while True:
         _serve_one(control, setting, stub)
+
+
+def _adopt_orphans(level: str) -> None:
+    try:
+        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+    except OSError:
+        if level != confine.CONTAINER:  # which ends after a candidate that could leave some
+            raise
 
 
 def _enter_namespaces(config: Mapping[str, Any], proc: int) -> list[str]:
