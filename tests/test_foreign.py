@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from eurekaflow.flows.configure import resolve
-from eurekaflow.verifiers import evolve_block
+from eurekaflow.verifiers import evolve_block, foreign_driver
 from eurekaflow.verifiers.answers import parse
 from eurekaflow.verifiers.fitness import evaluator_noise
 from eurekaflow.verifiers.foreign import ForeignProblem, load
@@ -240,7 +241,8 @@ def test_a_part_of_openevolve_that_is_not_there_is_named(sandbox: Sandbox, tmp_p
 
 
 def valued(**metrics: object) -> float:
-    return ForeignProblem.judge(load(FOLDERS / "filter_with_config"), {"metrics": metrics}).value
+    answer = {"metrics": metrics, "stage": 0}
+    return ForeignProblem.judge(load(FOLDERS / "filter_with_config"), answer).value
 
 
 def test_the_value_is_the_combined_score_else_the_mean_without_features() -> None:
@@ -265,6 +267,28 @@ def test_the_value_is_the_combined_score_else_the_mean_without_features() -> Non
 def test_metrics_without_an_honest_value_are_invalid(metrics: dict[str, object]) -> None:
     with pytest.raises(InvalidAnswer):
         valued(**metrics)
+
+
+def test_what_the_evaluator_says_went_wrong_is_the_reason() -> None:
+    with pytest.raises(InvalidAnswer, match="the evaluator reports: no points"):
+        valued(error="no points")
+
+
+@pytest.mark.parametrize(
+    ("returned", "metrics", "artifacts"),
+    [
+        ({"metrics": {"combined_score": 0.5}, "artifacts": {"a": 1}},
+         {"combined_score": 0.5}, {"a": 1}),
+        ({"combined_score": 0.5, "artifacts": {"a": 1}}, {"combined_score": 0.5}, {"a": 1}),
+        ({"validity": 0, "combined_score": (0.8, 3.2), "metrics": {"runs": 5}},
+         {"validity": 0.0, "combined_score": "(0.8, 3.2)", "metrics": "{'runs': 5}"}, {}),
+    ],
+    ids=["metrics and artifacts", "artifacts beside the score", "a score beside metrics"],
+)  # fmt: skip
+def test_a_score_is_read_where_the_evaluator_puts_it(
+    returned: dict[str, Any], metrics: dict[str, Any], artifacts: dict[str, Any]
+) -> None:
+    assert foreign_driver._asked(lambda path: returned, "") == (metrics, artifacts)
 
 
 def test_any_valid_program_earns_more_than_a_failure_and_better_ones_more() -> None:

@@ -36,6 +36,7 @@ from eurekaflow.verifiers.sandbox import Cause, Job, Limits
 
 PREFIX = "foreign:"  # of the name, so that no folder is taken for a problem of ours
 ENTRY = "evaluate_candidate"
+RETURNED, RAISED = {"metrics", "stage"}, {"raised"}  # what the driver answers
 PROCESSES = 32
 SCRATCH_BYTES = 512 << 20
 START_S = 10.0  # beyond the evaluator's own time: unpacking, starting interpreters
@@ -139,15 +140,18 @@ class ForeignProblem(Problem):
 
     def judge(self, answer: object, *, exact: bool = False) -> Judgement:
         """The evaluator's own score, read strictly; a failure that it reports is invalid."""
-        if not isinstance(answer, dict) or not {"metrics", "raised"} & answer.keys():
+        if not isinstance(answer, dict) or answer.keys() not in (RETURNED, RAISED):
             raise InvalidAnswer("this is not what an evaluator returned")
         if "raised" in answer:
             raise InvalidAnswer(f"the evaluator raised {answer['raised']}")
         metrics = answer["metrics"]
         if not isinstance(metrics, dict) or not metrics:
             raise InvalidAnswer("the evaluator returned no metrics")
+        reason = _failure(metrics)
+        if reason and not _numbers(metrics):
+            raise InvalidAnswer(f"the evaluator reports: {reason}")
         value = _value(metrics, self.folder.features)
-        if value <= 0 and (reason := _failure(metrics)):
+        if value <= 0 and reason:
             raise InvalidAnswer(f"the evaluator reports: {reason}")
         return Judgement(value=value, metrics=_numbers(metrics))
 

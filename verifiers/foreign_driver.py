@@ -118,11 +118,19 @@ def _asked(evaluate: Any, path: str) -> tuple[Metrics, dict[Any, Any]]:
         result = asyncio.run(_awaited(result))
     artifacts = getattr(result, "artifacts", None)
     metrics = getattr(result, "metrics", result)
-    if isinstance(metrics, dict) and isinstance(metrics.get("metrics"), dict):
-        artifacts, metrics = metrics.get("artifacts"), metrics["metrics"]
     if not isinstance(metrics, dict):
         raise TypeError(f"evaluate returned {type(result).__name__}, not a dict of metrics")
+    if isinstance(metrics.get("artifacts"), dict):
+        artifacts = metrics["artifacts"]
+        metrics = {name: value for name, value in metrics.items() if name != "artifacts"}
+    if isinstance(metrics.get("metrics"), dict) and not _scores(metrics):
+        metrics = metrics["metrics"]
     return _plain(metrics), dict(artifacts) if isinstance(artifacts, dict) else {}
+
+
+def _scores(metrics: Mapping[Any, Any]) -> bool:
+    """Whether a result has a score or numbers of its own, beside a part called "metrics"."""
+    return "combined_score" in metrics or any(isinstance(v, Real) for v in metrics.values())
 
 
 async def _awaited(result: Any) -> Any:
