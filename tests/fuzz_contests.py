@@ -53,23 +53,19 @@ def slow_score(sea: str, output: str) -> int | None:
     outline = set(path)
     values = [int(token) for token in sea.split()][1:]
     fish = list(zip(values[::2], values[1::2], strict=True))
-    outside = flooded(outline)
+    outside = flooded(path)
     held = [point in outline or point not in outside for point in fish]
     half = len(fish) // 2
     return max(0, sum(held[:half]) - sum(held[half:]) + 1)
 
 
-def flooded(outline: set[tuple[int, int]]) -> set[tuple[int, int]]:
+def flooded(path: list[tuple[int, int]]) -> set[tuple[int, int]]:
     """Grid points of [-1, 13]^2 that a walk from the corner reaches without crossing the outline.
 
     Walks on a grid twice as fine, where two neighbouring lines do not merge.
     """
-    wall = {(2 * x, 2 * y) for x, y in outline}
-    ring = set()
-    for x, y in outline:
-        for dx, dy in ((1, 0), (0, 1)):
-            if (x + dx, y + dy) in outline:
-                ring.add((2 * x + dx, 2 * y + dy))
+    wall = {(2 * x, 2 * y) for x, y in path}
+    ring = {(x + u, y + v) for (x, y), (u, v) in zip(path, path[1:] + path[:1], strict=True)}
     seen, stack = {(-2, -2)}, [(-2, -2)]
     while stack:
         x, y = stack.pop()
