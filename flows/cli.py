@@ -150,6 +150,7 @@ def ending(error: BaseException) -> tuple[int, str, str]:
     for kind in type(error).__mro__:
         if kind.__name__ in FOREIGN:
             code, fix = FOREIGN[kind.__name__]
+            fix = str(getattr(error, "fix", "")) or fix
             return code, _one_line(error) if kind.__name__ in POSTGRES else str(error), fix
     name = type(error).__name__
     return 1, f"{name}: {error}", "run it again with EUREKA_DEBUG=1 for the traceback"

@@ -15,12 +15,18 @@ import pytest
 from eurekaflow.flows.configure import resolve
 from eurekaflow.verifiers import evolve_block, foreign_driver
 from eurekaflow.verifiers.answers import parse
-from eurekaflow.verifiers.fitness import evaluator_noise
+from eurekaflow.verifiers.fitness import (
+    VARIANTS,
+    distinct_programs,
+    evaluator_noise,
+    variants,
+)
 from eurekaflow.verifiers.foreign import ForeignProblem, load
 from eurekaflow.verifiers.foreign_folder import read
 from eurekaflow.verifiers.judge import Judge
-from eurekaflow.verifiers.problem import InvalidAnswer, Problem, ProblemUnusable, Verdict
+from eurekaflow.verifiers.problem import InvalidAnswer, Problem, ProblemUnusable, Seed, Verdict
 from eurekaflow.verifiers.process import ProcessSandbox
+from eurekaflow.verifiers.safety import Bench
 from eurekaflow.verifiers.sandbox import Cause, Execution, Sandbox, SandboxUnavailable
 
 FOLDERS = Path(__file__).parent / "foreign"
@@ -329,6 +335,40 @@ def test_the_check_tells_how_far_an_evaluator_disagrees_with_itself() -> None:
     assert evaluator_noise([]).status == "warn"
 
 
+def test_programs_near_the_initial_one_have_one_number_changed() -> None:
+    program = "def f2(x):\n    return 0.5 * x + 10 - 1e-3 * 0x10\n"
+    found = variants(program)
+    assert 3 <= len(set(found)) == len(found) <= VARIANTS
+    pairs = [
+        [(a, b) for a, b in zip(changed.split(), program.split(), strict=True) if a != b]
+        for changed in found
+    ]
+    assert all(len(different) == 1 for different in pairs)
+    assert {different[0][1] for different in pairs} == {"0.5", "10", "1e-3"}
+    assert {different[0][0] for different in pairs} >= {"9", "11"}
+    assert variants("def f(x):\n    return x\n") == []
+
+
+@pytest.mark.parametrize(
+    ("score", "status", "said"),
+    [("X", "pass", "answers near a seed"), ("1.0 if X > 0 else 0.0", "warn", "pass or fail"),
+     ("1 / (X == 2.5)", "warn", "none of 12 programs")],
+)  # fmt: skip
+def test_the_check_looks_for_distinct_values_near_the_initial_program(
+    tmp_path: Path, sandbox: Sandbox, judge: Judge, score: str, status: str, said: str
+) -> None:
+    (tmp_path / "initial_program.py").write_text("X = 2.5\n")
+    (tmp_path / "evaluator.py").write_text(
+        "import runpy\ndef evaluate(path):\n    X = runpy.run_path(path)['X']\n"
+        f"    return {{'combined_score': {score}}}\n"
+    )
+    problem = load(tmp_path)
+    bench = Bench(spec=str(tmp_path), problem=problem, judge=judge, sandbox=sandbox, budget_s=1.0)
+    found = distinct_programs(bench, Seed(value=1.0, program="X = 2.5\n"))
+    assert (found.name, found.status) == ("distinct values", status)
+    assert said in found.message
+
+
 def test_the_small_presets_leave_room_for_a_whole_block() -> None:
     def found(**flags: object) -> tuple[int, str]:
         made = resolve(
@@ -388,3 +428,4 @@ def test_a_start_without_a_value_says_why_and_what_is_not_installed(tmp_path: Pa
         load(tmp_path).prove()
     assert "No module named 'nowhere_to_be_found'" in str(raised.value)
     assert "by requirements.txt: nowhere-to-be-found" in str(raised.value)
+    assert raised.value.fix == "pip install nowhere-to-be-found"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from eurekaflow.verifiers.safety import Bench, Finding
 REPEATS = 5
 PERTURBATIONS = 24
 SCALES = (1e-4, 1e-3, 1e-2)  # of a perturbation, relative to the construction's own spread
+VARIANTS = 12  # of a program, where its answers cannot be varied
+NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d*|\d*\.?\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 SLOW_S = 10.0  # per verification; the judge gives up at 30
 
 
@@ -81,12 +84,13 @@ def measured(bench: Bench, seeds: list[Seed], answer: bytes) -> Iterator[Finding
     size = abs(statistics.fmean(values)) if values else 0.0
     yield deterministic(noise, declared=bench.problem.noise * size)
     yield fast_enough(seconds)
-    if bench.problem.answer == "cpp":  # what varies is the program, not its output
+    foreign = bench.problem.trust == "foreign"
+    if foreign or bench.problem.answer == "cpp":  # what varies is the program, not its output
+        if foreign:
+            yield evaluator_noise(perturbed_values(bench, seeds, answer))
+        yield distinct_programs(bench, seeds[-1])
         return
     nearby = perturbed_values(bench, seeds, answer)
-    if bench.problem.trust == "foreign":  # an answer cannot be varied: it is the evaluator's word
-        yield evaluator_noise(nearby)
-        return
     yield distinct(nearby)
     yield above_noise(noise, nearby)
 
@@ -128,6 +132,44 @@ def perturbed_values(bench: Bench, seeds: list[Seed], answer: bytes) -> list[flo
         return values
     runs = [bench.executed(s, n) for n in range(1, 9) for s in seeds[-1:] if s.program]
     return _values(bench, [run.result for run in runs if run.result is not None])
+
+
+def distinct_programs(bench: Bench, seed: Seed) -> Finding:
+    """Whether programs near a seed's differ in value: one of its numbers is changed each time."""
+    problem = bench.problem
+    programs = [problem.complete(part) for part in variants(problem.excerpt(seed.program))]
+    if not programs:
+        return Finding(
+            name="distinct values",
+            status="warn",
+            message="not measured: the program to start from holds no number to change",
+            fix="start from a program with parameters, or try a few programs by hand",
+        )
+    answers = [answer_of(bench, Seed(value=seed.value, program=p)) for p in programs]
+    found = _values(bench, [answer for answer in answers if answer is not None])
+    if not found:
+        return Finding(
+            name="distinct values",
+            status="warn",
+            message=f"none of {len(programs)} programs with one number changed is valid",
+            fix="start from a program that a small change does not break",
+        )
+    return distinct(found)
+
+
+def variants(program: str) -> list[str]:
+    """The program with one of its numbers changed a little, each time another or otherwise."""
+    found, rng = list(NUMBER.finditer(program)), np.random.default_rng(0)
+    changed = []
+    for _ in range(VARIANTS if found else 0):
+        place = found[rng.integers(len(found))]
+        text, step = place.group(), float(rng.normal(0, 0.05))
+        if text.isdigit():
+            new = str(max(0, int(text) + (1 if step > 0 else -1)))
+        else:
+            new = repr(float(text) * (1 + step) or step)
+        changed.append(program[: place.start()] + new + program[place.end() :])
+    return list(dict.fromkeys(changed))
 
 
 def evaluator_noise(values: list[float]) -> Finding:

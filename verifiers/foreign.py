@@ -184,13 +184,21 @@ class ForeignProblem(Problem):
             value = self.judge(parse(execution.result)).value
         except InvalidAnswer as reason:
             said = execution.stdout.decode(errors="replace").strip()[-800:]
-            absent = ", ".join(self.folder.absent())
+            absent = self.folder.absent()
             raise ProblemUnusable(
                 f"{self.folder.evaluator} gives {self.folder.initial} no value: {reason}"
-                + (f"; not installed, by requirements.txt: {absent}" if absent else "")
-                + (f"\n{said}" if said else "")
+                + (f"; not installed, by requirements.txt: {', '.join(absent)}" if absent else "")
+                + (f"\n{said}" if said else ""),
+                fix=_install(str(reason), absent),
             ) from None
         return Seed(value=value, program=program)
+
+
+def _install(reason: str, absent: Sequence[str]) -> str:
+    """The command that brings what is not there; "" if that is not the reason."""
+    missing = re.search(r"No module named '(\w+)", reason)
+    names = absent or ([missing[1]] if missing else [])
+    return f"pip install {' '.join(names)}" if missing else ""
 
 
 def load(path: Path) -> Problem:

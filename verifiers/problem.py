@@ -59,7 +59,11 @@ class PrerequisiteAbsent(RuntimeError):
 
 
 class ProblemUnusable(ValueError):
-    """A problem's own files are at fault; the message says what to correct."""
+    """A problem's own files are at fault; the message says what to correct, `fix` how if known."""
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 class ProvenBoundBroken(InvalidAnswer):
