@@ -27,9 +27,9 @@ CASE = {"n": 32, "b": 1, "c": 128, "mask": True}
 PLAN = Plan(task="trimul", entry="custom_kernel", benchmarks=[CASE], tests=[CASE])
 Reply = Callable[[dict[str, Any]], dict[str, Any]]
 TIMES = {"stream_us": 100.0, "event_us": 110.0, "host_us": 120.0, "outer_us": 420.0,
-         "reference_us": 800.0}  # fmt: skip
+         "handed_us": 500.0, "reference_us": 800.0}  # fmt: skip
 EMPTY = {"stream_us": 5.0, "event_us": 15.0, "host_us": 20.0, "outer_us": 310.0,
-         "reference_us": 800.0}  # fmt: skip
+         "handed_us": 500.0, "reference_us": 800.0}  # fmt: skip
 
 
 class Played:
@@ -251,7 +251,7 @@ def test_a_public_submission_is_imported_and_finds_no_expected_output() -> None:
 def test_a_candidates_worker_starts_with_the_stand_ins_in_place() -> None:
     setting = gpu_process.configuration(size=1, libraries="", confined=False)
     program = gpu_process.WORKER.replace(
-        "loaded[1].main(", "import task, utils, reference; print(reference.KVCache.__name__); ("
+        "candidate.main(", "import task, utils, reference; print(reference.KVCache.__name__); ("
     )
     assert program != gpu_process.WORKER
     command = [sys.executable, "-s", "-S", "-P", "-B", "-c", program, setting["argv"][-1]]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eurekaflow.verifiers import mla_kernel, mla_task, trimul_task
-from eurekaflow.verifiers.gpu_candidate import build
+from eurekaflow.verifiers.gpu_arguments import build
 from eurekaflow.verifiers.gpu_reference import mismatch
 
 INTERPRETED = """

@@ -5,7 +5,7 @@ They give the fine numbers of honest programs; that nothing better than the trut
 decided by `gpu_reference`, which stops this process while inputs are written and outputs are
 read, and times every call from outside. Nothing here knows an expected output or a seed.
 
-Standalone (torch, Triton and the standard library): it receives `gpu_memory` and itself as text,
+Standalone (torch, Triton and the standard library): it receives itself and what it uses as text,
 because our own package cannot be seen from inside the sandbox.
 
 Requests and replies are frames: 8 bytes of length and JSON. Descriptor 3 is the channel, 4 the
@@ -34,8 +34,7 @@ import triton  # noqa: F401  (loaded while another worker is at work, not in a p
 
 CHANNEL, ARENA = 3, 4
 LENGTH = struct.Struct(">Q")
-AWAKE_S = 0.001  # of a busy host: its core is warm after the stop
-SPIN_CYCLES = 200_000  # about 0.1 ms: the device is ours when the clock starts
+AWAKE_S = 0.001  # of launches before a call: core, driver and device are warm
 POISONED = 3  # freed blocks of each output's size that hold NaN
 MESSAGE_CHARACTERS = 300
 
@@ -66,37 +65,6 @@ def send(channel: socket.socket, message: object) -> None:
     channel.sendall(LENGTH.pack(len(data)) + data)
 
 
-class KVCache:
-    """Latent rows as MLA decode hands them over: `data` [B, rows, width], `seq_len` of them."""
-
-    def __init__(self, data: torch.Tensor, seq_len: int) -> None:
-        self.data, self.seq_len = data, seq_len
-
-    def get_data(self) -> torch.Tensor:
-        return self.data
-
-    def __call__(self, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """Append `rows` [B, new, width]; the rows filled so far and their number."""
-        end = self.seq_len + rows.size(1)
-        self.data[:, self.seq_len : end] = rows.to(self.data.dtype)
-        self.seq_len = end
-        return self.data[:, :end], end
-
-
-def build(recipe: Any, tensors: list[torch.Tensor]) -> Any:
-    """The argument of a call from its recipe: {"tensor": i}, {"tuple": […]}, {"dict": {…}}, …"""
-    ((kind, body),) = recipe.items()
-    if kind == "tensor":
-        return tensors[body]
-    if kind == "tuple":
-        return tuple(build(part, tensors) for part in body)
-    if kind == "value":
-        return tuple(body) if isinstance(body, list) else body
-    named = {name: build(part, tensors) for name, part in body.items()}
-    made = {"dict": dict, "cache": KVCache}.get(kind, types.SimpleNamespace)
-    return made(**named)
-
-
 WATCHED = (
     (torch.cuda, "synchronize"), (torch.cuda, "_sleep"), (torch.cuda, "Event"),
     (torch.cuda.Event, "record"), (torch.cuda.Event, "elapsed_time"),
@@ -118,14 +86,21 @@ class Clock:
         self._record: Any = torch.cuda.Event.record
         self._elapsed: Any = torch.cuda.Event.elapsed_time
 
-    def time(self, function: Callable[[Any], Any], data: Any) -> tuple[Any, dict[str, float]]:
-        """The result, and microseconds: until the stream's end, the device's end, on the host."""
-        start, stream, device = (self._event(enable_timing=True) for _ in range(3))
+    def rouse(self) -> None:
+        """Keep host and device busy for a moment."""
         awake = self._now() + AWAKE_S
         while self._now() < awake:
-            pass
-        self._spin(SPIN_CYCLES)
+            self._spin(1)
         self._sync()
+
+    def time(self, function: Callable[[Any], Any], data: Any) -> tuple[Any, dict[str, float]]:
+        """The result, and microseconds: until the stream's end, the device's end, on the host.
+
+        Nothing waits longer than it must: who leaves a wait out gains it on the clock outside.
+        """
+        start, stream, device = (self._event(enable_timing=True) for _ in range(3))
+        self._spin(1)
+        self._sync()  # the device is ours
         before = self._now()
         self._record(start)
         result = function(data)
@@ -150,13 +125,15 @@ class Clock:
 class Worker:
     """The state between requests: the arena, the case, the program's entry point."""
 
-    def __init__(self, arena: Any) -> None:
-        self.arena, self.clock = arena, Clock()
+    def __init__(self, arena: Any, build: Callable[[Any, list[torch.Tensor]], Any]) -> None:
+        self.arena, self.build, self.clock = arena, build, Clock()
         self.function: Callable[[Any], Any] = self._empty
         self.inputs: list[torch.Tensor] = []
         self.outputs: list[torch.Tensor] = []
         self.still: list[torch.Tensor] = []
         self.case: dict[str, Any] = {}
+        self.data: Any = None
+        self.times: dict[str, float] = {}
 
     def _empty(self, data: Any) -> Any:
         """What calibrates a call: it costs nothing and returns tensors of the right form."""
@@ -197,31 +174,35 @@ class Worker:
 
     def do_prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Call on what the last call got, so that the next launches at a loop's speed; leave NaN
-        in freed blocks of the outputs' sizes, and an idle device."""
+        in freed blocks of the outputs' sizes, and a device that is idle and awake."""
         if request["warm"]:
-            self.function(build(self.case["data"], self.inputs))
+            self.function(self.build(self.case["data"], self.inputs))
         blocks = [torch.full_like(out, torch.nan) for out in self.outputs for _ in range(POISONED)]
         del blocks
         gc.collect()
-        torch.cuda.synchronize()
+        self.data = self.build(self.case["data"], self.inputs)
+        self.clock.rouse()
         return {}
 
     def do_call(self, request: dict[str, Any]) -> dict[str, Any]:
         """One timed call; its outputs are copied into the arena."""
-        data = build(self.case["data"], self.inputs)
-        result, times = self.clock.time(self.function, data)
+        result, self.times = self.clock.time(self.function, self.data)
         self._deliver(result)
         torch.cuda.synchronize()
+        return {}
+
+    def do_times(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What the last call took, unless its clocks were replaced or something goes on."""
         self.clock.untouched()
         if threading.active_count() > 1:
             raise Refused(f"{threading.active_count() - 1} threads of the program are running")
-        return dict(times)
+        return dict(self.times)
 
     def do_profile(self, request: dict[str, Any]) -> dict[str, Any]:
         """The kernels of one untimed call and their total time in microseconds."""
         from torch.profiler import ProfilerActivity, profile
 
-        data = build(self.case["data"], self.inputs)
+        data = self.build(self.case["data"], self.inputs)
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             self.function(data)
             torch.cuda.synchronize()
@@ -280,12 +261,12 @@ def _be_quiet() -> None:
     gc.freeze()  # a collection before each call looks at the program's objects only
 
 
-def main(arena_type: Callable[[int, int], Any], size: int) -> None:
+def main(arena_type: Callable[[int, int], Any], size: int, build: Any) -> None:
     """Serve until the channel ends. A failed device cannot be used again, so that ends it too."""
     channel = socket.socket(fileno=CHANNEL)
     try:
         torch.zeros(1, device="cuda")
-        worker = Worker(arena_type(size, ARENA))
+        worker = Worker(arena_type(size, ARENA), build)
         os.close(ARENA)
         _be_quiet()
         send(channel, {"ready": True, "pid": os.getpid()})

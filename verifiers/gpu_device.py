@@ -1,7 +1,8 @@
-"""What device this is: names, versions, and where its driver's library lies. Needs torch."""
+"""What device this is: names, versions, bandwidth, and its driver's library. Needs torch."""
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,23 @@ def device() -> dict[str, Any]:
         "cuda": torch.version.cuda or "",
         "processors": torch.cuda.get_device_properties(0).multi_processor_count,
     }
+
+
+def event() -> Any:
+    """A CUDA event that knows when it was."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def bandwidth() -> float:
+    """Bytes per second of a device-to-device copy, read and written."""
+    source = torch.empty(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    best = math.inf
+    for _ in range(5):
+        start, end = event(), event()
+        start.record()
+        target.copy_(source)
+        end.record()
+        torch.cuda.synchronize()
+        best = min(best, start.elapsed_time(end))
+    return 2 * 4 * source.numel() / (1e-3 * best)

@@ -1,7 +1,7 @@
 """What GPU kernel problems share: modes, plans, records by GPU model, the trial of a program.
 
 Strict (training and claims): random masks where a case declares them, hidden shapes, the L2 cache
-overwritten before each call, the largest of the clocks. Official: masks all ones as in the field's
+overwritten before each call, no clock believed alone. Official: masks all ones as in the field's
 harness, no flush, the time that events on the call's own stream show; both are stored with every
 verdict (`official_us`). A time belongs to the GPU model it was measured on: records are those of
 this machine's model, and on any other model the ratio to the interleaved reference speaks alone.

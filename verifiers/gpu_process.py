@@ -42,12 +42,13 @@ setting = json.loads(sys.argv[1])
 sys.argv[1:] = []
 sys.path[:] = [*filter(None, sys.path), *setting["site"]]
 loaded = []
-for name in ("memory", "candidate", "shims"):
+for name in ("memory", "arguments", "shims", "candidate"):
     module = types.ModuleType(name)
     exec(compile(setting[name], f"<{name}>", "exec"), module.__dict__)
     loaded.append(module)
-loaded[2].provide(loaded[1].KVCache)
-loaded[1].main(loaded[0].Arena, setting["size"])
+memory, arguments, shims, candidate = loaded
+shims.provide(arguments.KVCache)
+candidate.main(memory.Arena, setting["size"], arguments.build)
 """
 
 
@@ -183,9 +184,10 @@ def configuration(*, size: int, libraries: str, confined: bool, cache: str = "")
     setting = {
         "site": site,
         "size": size,
-        "memory": (FOLDER / "gpu_memory.py").read_text(),
-        "candidate": (FOLDER / "gpu_candidate.py").read_text(),
-        "shims": (FOLDER / "gpu_shims.py").read_text(),
+        **{
+            name: (FOLDER / f"gpu_{name}.py").read_text()
+            for name in ("memory", "arguments", "shims", "candidate")
+        },
     }
     return {
         "level": confine.NAMESPACES if confined else confine.NONE,

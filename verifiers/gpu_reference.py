@@ -2,17 +2,19 @@
 
 One call of a candidate, seen from here:
 
-0. it is called on the inputs of the call before, so that its code is in the caches: an idle
-   core's first launches take twice as long, differently in every process;
-1. the candidate's process is stopped (SIGSTOP), so that no thread of it sees the inputs early;
-2. fresh inputs and weights from the operating system's entropy go into the shared memory, the
-   expected outputs are computed here and timed: the interleaved reference of the reported ratio.
-   A kernel still running in the candidate's context would slow it down and is noticed by that;
-3. the outputs' place is filled with NaN and the L2 cache overwritten;
+1. its process is stopped (SIGSTOP); fresh inputs and weights from the operating system's entropy
+   are drawn into memory that it does not have, and the expected outputs are computed and timed:
+   the interleaved reference of the reported ratio, which a kernel still running slows down;
+2. it goes on and calls its program on the inputs of the call before, so that code and caches are
+   as in a loop: an idle core's first launches take twice as long, differently in every process;
+3. it is stopped again for the moment in which the inputs are copied into the shared memory, the
+   outputs' place is filled with NaN and the L2 cache overwritten. How long that takes is known,
+   too: a kernel that waits for the inputs would be seen by it;
 4. the clock starts, the process goes on, is told to call, answers; the outputs are copied out of
    the shared memory, and the clock stops. Work that is still under way then is in the time, or
-   its result is missing. What an empty call costs this way is known and subtracted (`outer_us`);
-5. it is stopped again; outputs are compared, inputs are compared with their clones.
+   its result is missing. What an empty call costs this way is known and subtracted (`outer_us`).
+   It is little, because whoever forges the inner clocks can gain no more than that;
+5. it is stopped; outputs are compared, inputs are compared with what was drawn.
 
 Numbers only: whether they add up to a verdict is the supervisor's to say (`gpu_verdict`).
 """
@@ -21,7 +23,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import secrets
 import socket
@@ -32,7 +33,7 @@ from typing import Any
 import torch
 
 from eurekaflow.verifiers.gpu_attached import Attached, CandidateFailed, finite, receive_ready
-from eurekaflow.verifiers.gpu_device import device, libraries
+from eurekaflow.verifiers.gpu_device import bandwidth, device, event, libraries
 from eurekaflow.verifiers.gpu_frames import receive, send
 from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
 
@@ -65,7 +66,7 @@ class Worker:
             "size": self.arena.size,
             "libraries": libraries(),
             **device(),
-            **self._bandwidth(),
+            "bandwidth": bandwidth(),
         }
 
     def do_attach(self, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
@@ -122,6 +123,7 @@ class Worker:
         case = self._case(request)
         self._show(case)
         self._draw(case)
+        self._hand_over(flush=False)
         return self._theirs.ask({"do": "profile"}, request["timeout_s"])
 
     @property
@@ -147,63 +149,74 @@ class Worker:
         }
         self.outputs = [self.arena.tensor(spec) for spec in outs]
         self.snapshots = [torch.empty_like(out) for out in self.outputs]
-        self.clones: Tensors = {}  # of a call's inputs, once there was one on this case
+        self.drawn = {name: torch.empty_like(tensor) for name, tensor in self.inputs.items()}
+        self.called = False  # on this case
         request = {"do": "case", "inputs": ins, "outputs": outs,
                    "data": self.task.recipe(case), "may_alias": self.task.MAY_ALIAS}  # fmt: skip
         self._theirs.ask(request, 30.0)
 
     def _draw(self, case: Any) -> None:
         generator = torch.Generator(device="cuda").manual_seed(secrets.randbits(63))
-        self.task.fill(case, self.inputs, generator)
+        self.task.fill(case, self.drawn, generator)
 
     def _call(
         self, case: Any, request: dict[str, Any], *, fresh: bool = True, check: bool = True
     ) -> dict[str, float]:
         """One call, by the five steps above. Raises CandidateFailed."""
-        theirs = self._theirs
-        theirs.ask({"do": "prepare", "warm": bool(self.clones)}, request["timeout_s"])
+        theirs, patience = self._theirs, request["timeout_s"]
         theirs.stop()
         if fresh:
             self._draw(case)
-            self.clones = {name: tensor.clone() for name, tensor in self.inputs.items()}
             self.wanted, self.reference_us = self._expected(case)
-        else:
-            for name in self.task.CHANGED_BY_A_CALL:
-                self.inputs[name].copy_(self.clones[name])
-        for out in self.outputs:
-            out.fill_(float("nan"))
-        if request["flush"]:
-            self.flush.fill_(1.0)
-        torch.cuda.synchronize()
-        reply, outer = self._timed(request["timeout_s"])
-        times = {name: finite(reply.get(name)) for name in TIMES}
+        theirs.go_on()
+        theirs.ask({"do": "prepare", "warm": self.called}, patience)
+        theirs.stop()
+        handed = self._hand_over(request["flush"])
+        outer = self._timed(patience)
         theirs.stop()
         worst = self._compare() if check else 0.0
         theirs.go_on()
-        return {**times, "outer_us": outer, "reference_us": self.reference_us, "worst": worst}
+        said = theirs.ask({"do": "times"}, patience)
+        times = {name: finite(said.get(name)) for name in TIMES}
+        return {**times, "outer_us": outer, "handed_us": handed,
+                "reference_us": self.reference_us, "worst": worst}  # fmt: skip
 
-    def _timed(self, timeout_s: float) -> tuple[dict[str, Any], float]:
+    def _hand_over(self, flush: bool) -> float:
+        """Inputs into the shared memory, NaN where outputs go, another L2; microseconds."""
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for name, tensor in self.drawn.items():
+            self.inputs[name].copy_(tensor)
+        for out in self.outputs:
+            out.fill_(float("nan"))
+        if flush:
+            self.flush.fill_(1.0)
+        torch.cuda.synchronize()
+        self.called = True
+        return 1e6 * (time.perf_counter() - started)
+
+    def _timed(self, timeout_s: float) -> float:
         started = time.perf_counter()
         self._theirs.go_on()
-        reply = self._theirs.ask({"do": "call"}, timeout_s)
+        self._theirs.ask({"do": "call"}, timeout_s)
         for snapshot, out in zip(self.snapshots, self.outputs, strict=True):
             snapshot.copy_(out)
         torch.cuda.synchronize()
-        return reply, 1e6 * (time.perf_counter() - started)
+        return 1e6 * (time.perf_counter() - started)
 
     def _expected(self, case: Any) -> tuple[list[torch.Tensor], float]:
-        start, end = _event(), _event()
+        start, end = event(), event()
         torch.cuda.synchronize()
         start.record()
-        found = self.task.expected(case, self.inputs)
+        found = self.task.expected(case, self.drawn)
         end.record()
         torch.cuda.synchronize()
         return found, 1e3 * start.elapsed_time(end)
 
     def _compare(self) -> float:
         """The largest |out - ref| / (atol + rtol |ref|). Raises CandidateFailed beyond 1."""
-        for name, clone in self.clones.items():
-            same = torch.equal(self.inputs[name].view(torch.uint8), clone.view(torch.uint8))
+        for name, drawn in self.drawn.items():
+            same = torch.equal(self.inputs[name].view(torch.uint8), drawn.view(torch.uint8))
             if name not in self.task.CHANGED_BY_A_CALL and not same:
                 raise CandidateFailed("mutated", f"the call changed its input {name}")
         worst = 0.0
@@ -225,20 +238,6 @@ class Worker:
         if (free := torch.cuda.mem_get_info()[0]) < LEFT_BYTES:
             raise CandidateFailed("memory", f"it leaves {free >> 20} MiB of the device's memory")
 
-    def _bandwidth(self) -> dict[str, float]:
-        """Bytes per second of a device-to-device copy, read and written."""
-        source = torch.empty(1 << 28, device="cuda")
-        target = torch.empty_like(source)
-        best = math.inf
-        for _ in range(5):
-            start, end = _event(), _event()
-            start.record()
-            target.copy_(source)
-            end.record()
-            torch.cuda.synchronize()
-            best = min(best, start.elapsed_time(end))
-        return {"bandwidth": 2 * 4 * source.numel() / (1e-3 * best)}
-
 
 def mismatch(
     out: torch.Tensor, ref: torch.Tensor, *, rtol: float, atol: float
@@ -255,10 +254,6 @@ def mismatch(
         bad += int((~(unit <= 1.0)).sum())
         worst = max(worst, float(unit.max()))
     return bad, worst
-
-
-def _event() -> Any:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def answer(worker: Worker, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Bench:
         for number, (case, calibrated) in enumerate(zip(plan.benchmarks, empty, strict=True)):
             request = {**common, "calls": plan.calls}
             timings.append(self._timed(f"case {number}", case, request, phase, calibrated, plan))
-        metrics = {**gpu_verdict.metrics(timings, plan.scored), **gpu_clocks.now()}
+        metrics = {**gpu_verdict.metrics(timings, plan.scored, plan.mode), **gpu_clocks.now()}
         if plan.profile and plan.mode == STRICT:
             metrics |= self._profiled(plan, timings, common)
         return Verdict(outcome=Outcome.VALID, value=-metrics["score_us"], metrics=metrics)

@@ -22,7 +22,7 @@ class MlaDecode(Kernel):
 
     name = "mla-decode"
     aliases = ("mla_decode_nvidia",)
-    version = "2"
+    version = "3"
     title = "MLA decode, a GPU kernel"
     target = 1700.0
     task = "mla-decode"

@@ -1,12 +1,15 @@
 # mypy: ignore-errors
 """TriMul in Triton: fused kernels around a batched product, all in fp16 with fp32 sums.
 
-1. `pack` and `normalise`: weights and LayerNorm(x) in fp16, so that `project` below loads its
-   operands straight into the tensor cores' pipeline.
-   `project`: a tile's five projections, gates and mask; the left and right factors are written
+1. `prepare`: weights and LayerNorm(x) in fp16, so that `project` loads its operands straight into
+   the tensor cores' pipeline.
+2. `project`: a tile's five projections, gates and mask; the left and right factors are written
    channel by channel, so that the product reads them contiguously.
-2. `multiply`: one matrix product per batch and channel (ours, or cuBLAS's).
-3. `finish`: LayerNorm over the channels, gate and output projection; one read, one write.
+3. `multiply`: one matrix product per batch and channel (ours, or cuBLAS's).
+4. `finish`: LayerNorm over the channels, gate and output projection; one read, one write.
+
+Small cases take the host longer than the device. So the four kernels share one allocation, and
+what a shape's launches need is remembered.
 
 The left factor is scaled by 1/16: the product of up to 1024 terms then stays in fp16's range, and
 the second LayerNorm, its epsilon scaled too, cancels it. A program of its own: it runs as it is.
@@ -17,7 +20,7 @@ import triton
 import triton.language as tl
 
 CONFIG = {
-    "normalise_elements": 4096,  # of a tile in `normalise`
+    "normalise_elements": 4096,  # of a tile in `prepare`
     "normalise_warps": 4,
     "rows": 128,  # of a tile in `project`
     "depth": 64,  # channels of one step there
@@ -36,37 +39,42 @@ CONFIG = {
     "finish_stages": 2,
 }
 HIDDEN, EPS, SCALE = 128, 1e-5, 0.0625
-NAMES = ("left_proj", "left_gate", "right_proj", "right_gate", "out_gate")
+NAMES = (
+    "left_proj.weight", "left_gate.weight", "right_proj.weight", "right_gate.weight",
+    "out_gate.weight", "to_out.weight",
+    "norm.weight", "norm.bias", "to_out_norm.weight", "to_out_norm.bias",
+)  # fmt: skip
 
 
 @triton.jit
-def pack(a, b, c, d, e, f, packed, out, LENGTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Six weights of one size to fp16: five behind one another, the last by itself."""
-    k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    some = k < LENGTH
-    tl.store(packed + k, tl.load(a + k, mask=some).to(tl.float16), mask=some)
-    tl.store(packed + LENGTH + k, tl.load(b + k, mask=some).to(tl.float16), mask=some)
-    tl.store(packed + 2 * LENGTH + k, tl.load(c + k, mask=some).to(tl.float16), mask=some)
-    tl.store(packed + 3 * LENGTH + k, tl.load(d + k, mask=some).to(tl.float16), mask=some)
-    tl.store(packed + 4 * LENGTH + k, tl.load(e + k, mask=some).to(tl.float16), mask=some)
-    tl.store(out + k, tl.load(f + k, mask=some).to(tl.float16), mask=some)
-
-
-@triton.jit
-def normalise(
-    x, weight, bias, u, M, EPS,
-    C: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr,
+def prepare(
+    x, norm_w, norm_b, u, M, EPS, w0, w1, w2, w3, w4, w5, packed, out_weight,
+    C: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, LENGTH: tl.constexpr,
+    PACKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    k = tl.arange(0, WIDE)
-    some = (row[:, None] < M) & (k[None, :] < C)
-    place = row[:, None] * C + k[None, :]
-    values = tl.load(x + place, mask=some, other=0.0)
-    off = tl.where(some, values - (tl.sum(values, 1) / C)[:, None], 0.0)
-    off *= tl.rsqrt(tl.sum(off * off, 1) / C + EPS)[:, None]
-    scale = tl.load(weight + k, mask=k < C, other=0.0)
-    shift = tl.load(bias + k, mask=k < C, other=0.0)
-    tl.store(u + place, (off * scale[None, :] + shift[None, :]).to(tl.float16), mask=some)
+    """The first PACKS programs: six weights to fp16, five behind one another, the last by itself.
+    The others: LayerNorm(x) to fp16."""
+    if tl.program_id(0) < PACKS:
+        k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        some = k < LENGTH
+        tl.store(packed + k, tl.load(w0 + k, mask=some).to(tl.float16), mask=some)
+        tl.store(packed + LENGTH + k, tl.load(w1 + k, mask=some).to(tl.float16), mask=some)
+        tl.store(packed + 2 * LENGTH + k, tl.load(w2 + k, mask=some).to(tl.float16), mask=some)
+        tl.store(packed + 3 * LENGTH + k, tl.load(w3 + k, mask=some).to(tl.float16), mask=some)
+        tl.store(packed + 4 * LENGTH + k, tl.load(w4 + k, mask=some).to(tl.float16), mask=some)
+        tl.store(out_weight + k, tl.load(w5 + k, mask=some).to(tl.float16), mask=some)
+    else:
+        row = (tl.program_id(0) - PACKS).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        c = tl.arange(0, WIDE)
+        inside = (row[:, None] < M) & (c[None, :] < C)
+        place = row[:, None] * C + c[None, :]
+        values = tl.load(x + place, mask=inside, other=0.0)
+        off = tl.where(inside, values - (tl.sum(values, 1) / C)[:, None], 0.0)
+        off *= tl.rsqrt(tl.sum(off * off, 1) / C + EPS)[:, None]
+        scale = tl.load(norm_w + c, mask=c < C, other=0.0)
+        shift = tl.load(norm_b + c, mask=c < C, other=0.0)
+        out = off * scale[None, :] + shift[None, :]
+        tl.store(u + place, out.to(tl.float16), mask=inside)
 
 
 @triton.jit
@@ -172,61 +180,67 @@ def finish(
         tl.store(y + row[:, None] * C + c[None, :], out, mask=inside[:, None] & (c[None, :] < C))
 
 
-LAUNCHED = {}
+SHAPES = {}
 
 
-def launch(kernel, grid, *arguments, **options):
-    """Launch a kernel; from the second time with like arguments on without asking Triton which of
-    its compilations is meant. The answer takes the host longer than a small case's kernels run."""
-    like = tuple(
-        (a.dtype, a.data_ptr() % 16) if isinstance(a, torch.Tensor) else a for a in arguments
-    )
-    key = (kernel.__name__, like, tuple(options.values()))
-    if compiled := LAUNCHED.get(key):
-        compiled[(*grid, 1, 1)[:3]](*arguments)
-    else:
-        LAUNCHED[key] = kernel[grid](*arguments, **options)
+class Shape:
+    """What like calls have in common: sizes, grids, and kernels once they are compiled."""
+
+    def __init__(self, b, n, c):
+        g, self.rows, self.weight = CONFIG, b * n * n, HIDDEN * c
+        self.wide = triton.next_power_of_2(c)
+        self.tile = max(1, g["normalise_elements"] // self.wide)
+        self.packs = triton.cdiv(self.weight, 512)
+        inner = self.rows * HIDDEN
+        self.parts = [self.rows * c, 5 * self.weight, self.weight, inner, inner, inner, inner]
+        self.grids = {
+            "prepare": (self.packs + triton.cdiv(self.rows, self.tile), 1, 1),
+            "project": (g["split"] * triton.cdiv(n * n, g["rows"]), b, 1),
+            "multiply": (triton.cdiv(n, g["tile_m"]), triton.cdiv(n, g["tile_n"]), b * HIDDEN),
+            "finish": (triton.cdiv(n * n, g["finish_rows"]), b, 1),
+        }
+        self.launchers = {}
+
+    def launch(self, kernel, *arguments, **options):
+        """Launch a kernel, from the second time on without asking Triton which of its compilations
+        is meant: the answer takes the host longer than a small case's kernels run."""
+        name = kernel.__name__
+        if launcher := self.launchers.get(name):
+            launcher(*arguments)
+        elif compiled := kernel[self.grids[name]](*arguments, **options):
+            self.launchers[name] = compiled[self.grids[name]]
 
 
 def custom_kernel(data):
     x, mask, weights, _ = data
     b, n, _, c = x.shape
-    half = {"device": x.device, "dtype": torch.float16}
-    left, right, products = (torch.empty(b * HIDDEN, n, n, **half) for _ in range(3))
-    gates, u = torch.empty(b * n * n, HIDDEN, **half), torch.empty(x.shape, **half)
-    packed, out_weight = torch.empty(5, HIDDEN, c, **half), torch.empty(c, HIDDEN, **half)
-    y = torch.empty_like(x)
-    g = CONFIG
+    given = [weights[name] for name in NAMES]
+    like = (b, n, c, *[t.data_ptr() % 16 for t in (x, mask, *given)])
+    shape = SHAPES.get(like) or SHAPES.setdefault(like, Shape(b, n, c))
+    g, launch = CONFIG, shape.launch
+    scratch = torch.empty(sum(shape.parts), device=x.device, dtype=torch.float16)
+    u, packed, out_weight, left, right, gates, products = scratch.split_with_sizes(shape.parts)
     launch(
-        pack, (triton.cdiv(HIDDEN * c, 512),),
-        *(weights[f"{name}.weight"] for name in NAMES), weights["to_out.weight"], packed,
-        out_weight, HIDDEN * c, 512, num_warps=4,
-    )  # fmt: skip
-    wide = triton.next_power_of_2(c)
-    rows = max(1, g["normalise_elements"] // wide)
-    launch(
-        normalise, (triton.cdiv(b * n * n, rows),),
-        x, weights["norm.weight"], weights["norm.bias"], u, b * n * n, EPS, c, wide, rows,
+        prepare, x, given[6], given[7], u, shape.rows, EPS, *given[:6], packed, out_weight,
+        c, shape.wide, shape.tile, shape.weight, shape.packs, 512,
         num_warps=g["normalise_warps"],
     )  # fmt: skip
     launch(
-        project, (g["split"] * triton.cdiv(n * n, g["rows"]), b),
-        u, mask, packed, left, right, gates, n * n, SCALE, c, HIDDEN, g["rows"], g["depth"],
-        g["split"], num_warps=g["project_warps"], num_stages=g["project_stages"],
+        project, u, mask, packed, left, right, gates, n * n, SCALE,
+        c, HIDDEN, g["rows"], g["depth"], g["split"],
+        num_warps=g["project_warps"], num_stages=g["project_stages"],
     )  # fmt: skip
     if g["product"] == "cublas":
-        torch.bmm(left, right.transpose(1, 2), out=products)
+        left, right, out = (t.view(b * HIDDEN, n, n) for t in (left, right, products))
+        torch.bmm(left, right.transpose(1, 2), out=out)
     else:
-        grid = (triton.cdiv(n, g["tile_m"]), triton.cdiv(n, g["tile_n"]), b * HIDDEN)
         launch(
-            multiply, grid,
-            left, right, products, n, g["tile_m"], g["tile_n"], g["tile_k"],
+            multiply, left, right, products, n, g["tile_m"], g["tile_n"], g["tile_k"],
             num_warps=g["product_warps"], num_stages=g["product_stages"],
         )  # fmt: skip
+    y = torch.empty_like(x)
     launch(
-        finish, (triton.cdiv(n * n, g["finish_rows"]), b),
-        products, gates, weights["to_out_norm.weight"], weights["to_out_norm.bias"],
-        out_weight, y, n * n, EPS * SCALE * SCALE,
+        finish, products, gates, given[8], given[9], out_weight, y, n * n, EPS * SCALE * SCALE,
         c, HIDDEN, g["finish_rows"], g["finish_columns"],
         num_warps=g["finish_warps"], num_stages=g["finish_stages"],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-# rejected: threads
+# rejected: threads|wrong
 # fools: events, faster
 """A thread waits from the import on and works ahead of the calls."""
 
