@@ -34,24 +34,24 @@ def test_strict_time_is_the_larger_of_the_programs_clocks() -> None:
     assert excess([found]) == 1.0
 
 
-@pytest.mark.parametrize("forged", [470.0, 420.0, 380.0, 350.0])
+@pytest.mark.parametrize("forged", [440.0, 420.0, 380.0, 350.0])
 def test_a_slightly_forged_inner_clock_gains_no_more_than_the_outer_ones_scatter(
     forged: float,
 ) -> None:
     """A program that takes 480 us, outside 500 with the noise of the outer clock."""
     lie = calls(stream_us=forged, event_us=forged, host_us=forged + 30.0, outer_us=900.0)
     found = metrics([timing(lie, EMPTY, mode=STRICT, floor=100.0)], None, STRICT)
-    assert found["score_us"] == pytest.approx(500.0 / 1.05)
-    assert found["ratio"] == pytest.approx(500.0 / 1.05 / 8000.0)
+    assert found["score_us"] == pytest.approx(500.0 / 1.1)
+    assert found["ratio"] == pytest.approx(500.0 / 1.1 / 8000.0)
     assert (found["inner_us"], found["outer_us"]) == pytest.approx((forged, 500.0))
 
 
 def test_clocks_forged_in_some_cases_only_are_found_over_all_of_them() -> None:
     lie = timing(
-        calls(event_us=900.0, host_us=930.0, stream_us=900.0), EMPTY, mode=STRICT, floor=1
+        calls(event_us=800.0, host_us=830.0, stream_us=800.0), EMPTY, mode=STRICT, floor=1
     )
     both = metrics([lie, lie, timing(calls(), EMPTY, mode=STRICT, floor=1)], None, STRICT)
-    assert both["score_us"] == pytest.approx(1020.0 / 1.05)
+    assert both["score_us"] == pytest.approx(1020.0 / 1.1)
 
 
 def test_an_outer_clock_that_scatters_from_case_to_case_costs_an_honest_program_nothing() -> None:
@@ -153,5 +153,4 @@ def test_the_roofline_is_the_larger_of_traffic_and_products() -> None:
 
 
 def test_means() -> None:
-    assert gpu_verdict.trimmed_mean([1.0] * 9 + [100.0], 0.1) == 1.0
     assert gpu_verdict.geometric_mean([1.0, 100.0]) == pytest.approx(10.0)
