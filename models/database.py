@@ -10,6 +10,7 @@ lost connection, a server restart, a deadlock or a serialization failure.
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,15 @@ from typing import Any, Protocol, TypeVar, cast
 
 import psycopg
 from sqlalchemy import Connection, NullPool, Row, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
 from eurekaflow.models import arrays
-from eurekaflow.models.errors import ArchiveInterrupted, ArchiveUnavailable, FencedOut
+from eurekaflow.models.errors import (
+    ArchiveInterrupted,
+    ArchiveUnavailable,
+    FencedOut,
+    interruption,
+)
 from eurekaflow.models.faultpoints import reach
 
 WRITING = 0x65757266 << 32  # plus the run: the advisory lock that its owner's transactions share
@@ -32,6 +38,11 @@ _PASSING = ("08", "40", "57P01", "57P02", "57P03", "57P05", "25P03")
 _FENCE = """
     select epoch, lease_owner, pg_advisory_xact_lock_shared(:key + id)
     from archive.runs where id = :run for update"""
+
+TROUBLE = (
+    OperationalError, InterfaceError, TimeoutError,
+    psycopg.OperationalError, psycopg.InterfaceError,
+)  # fmt: skip
 
 R = TypeVar("R")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -136,17 +147,20 @@ def repeated(method: Method) -> Method:
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Database trouble as ArchiveUnavailable; constraint violations pass as they are."""
+    """Database trouble as ArchiveUnavailable; constraint violations pass as they are.
+
+    A signal that arrives while a driver waits leaves a connection which its cleaning up then
+    stumbles over: it is the signal that is raised, not the stumbling.
+    """
+    handled = sys.exception()
     try:
         yield
-    except (OperationalError, InterfaceError, TimeoutError) as error:
-        raise _trouble(error) from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        raise _trouble(error) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise _trouble(error) from error
+    except Exception as error:
+        if (signal := interruption(error, handled)) is not None:
+            raise signal from None
+        if isinstance(error, TROUBLE) or getattr(error, "connection_invalidated", False):
+            raise _trouble(error) from error
+        raise
 
 
 def _trouble(error: Exception) -> ArchiveUnavailable:

@@ -10,6 +10,20 @@ DISK_FULL = "53100"  # SQLSTATE
 FREE_SPACE = "free some space, then: eureka resume"
 
 
+def interruption(
+    error: BaseException | None, handled: BaseException | None
+) -> BaseException | None:
+    """The signal's exception (no Exception) whose place `error` has taken while it unwound.
+
+    `handled` was being handled before: what led to it is not looked at.
+    """
+    while error is not None and error is not handled:
+        if not isinstance(error, Exception):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 class EurekaError(Exception):
     """Something the user can act on: `message` says what happened, `fix` what to do about it."""
 

@@ -11,7 +11,13 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from eurekaflow.models.device_faults import device_fault
-from eurekaflow.models.errors import ArchiveUnavailable, DeviceUnavailable, EurekaError, FencedOut
+from eurekaflow.models.errors import (
+    ArchiveUnavailable,
+    DeviceUnavailable,
+    EurekaError,
+    FencedOut,
+    interruption,
+)
 from eurekaflow.tasks import session
 from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers.judge import JudgeUnavailable
@@ -60,6 +66,7 @@ def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 def told(function: Callable[P, R]) -> Callable[P, R]:
     """The stage with the machine's faults by their name; its policy is opened anew after one.
 
+    A signal stays one, whatever failed while it unwound: it is not to be retried.
     An owner that was taken over raises FencedOut whatever it met: the next one moves its files.
     """
 
@@ -67,9 +74,11 @@ def told(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except EurekaError:
-            raise
         except Exception as error:
+            if (signal := interruption(error, None)) is not None:
+                raise signal from None
+            if isinstance(error, EurekaError):
+                raise
             opened, fault = session.opened(str(args[0])), device_fault(error)
             if opened is not None and (lost := _lost(opened)) is not None:
                 raise lost from error

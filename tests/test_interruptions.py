@@ -6,6 +6,7 @@ import inspect
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -216,3 +217,45 @@ def test_every_read_of_the_archive_is_made_again() -> None:
         and "self._read()" in inspect.getsource(method)
     }
     assert once <= WRITES, once - WRITES
+
+
+class Stop(BaseException):
+    """A signal's exception that psycopg does not know."""
+
+
+@pytest.mark.parametrize("after", ["sending", "answered"])
+@pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt])
+def test_a_signal_ends_a_call_wherever_it_arrives(
+    patient: Archive,
+    owned: Hold,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[BaseException],
+    after: str,
+) -> None:
+    """Neither taken for a lost connection and outlasted, nor for a failure of the database."""
+    planned_step(patient, owned)
+    real, left = psycopg.waiting.wait, [0]
+
+    def wait(generator: Any, *arguments: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and after == "sending":
+            next(generator, None)
+            raise kind
+        answer = real(generator, *arguments, **named)
+        if left[0] == 0:
+            raise kind
+        return answer
+
+    monkeypatch.setattr(psycopg.waiting, "wait", wait)
+    reached = 0
+    for number in range(1, 40):
+        left[0] = number
+        try:
+            patient.store_responses(owned, 0, 0, [response(number % 4)])
+        except kind:
+            reached += 1
+        left[0] = 0
+        patient.confirm(owned)  # the next call works
+        if reached < number:
+            break
+    assert 4 < reached < 39

@@ -166,6 +166,25 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert not transient(None, None, Failing(error))
 
 
+class Signal(BaseException):
+    """What a signal raises in a run that Prefect started."""
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), SandboxUnavailable("gone")])
+def test_a_signal_whose_unwinding_fails_ends_the_stage_and_is_not_retried(
+    error: Exception,
+) -> None:
+    def work(run_id: str) -> None:
+        try:
+            raise Signal
+        finally:
+            raise error
+
+    with pytest.raises(Signal) as ended:
+        told(work)("no run")
+    assert not transient(None, None, Failing(ended.value))
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError("the folder moved"), ValueError("a bug")])
 def test_an_owner_that_was_taken_over_blames_nothing_else(
     error: Exception, monkeypatch: pytest.MonkeyPatch
