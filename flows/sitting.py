@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eurekaflow.flows.hardware import gpu_present, visible_gpus
-from eurekaflow.models.errors import EurekaError, RunOwned
+from eurekaflow.models.errors import EurekaError, RunOwned, interruption
 
 if TYPE_CHECKING:
     from eurekaflow.flows.configure import Surroundings
@@ -131,6 +131,8 @@ def orchestrated(s: Session) -> None:
             conclude(s)
             return
         except Exception as error:
+            if (signal := interruption(error, None)) is not None:
+                raise signal from None
             if trial + 1 == PREFECT_TRIALS or not lost(error):
                 raise
             text = f"Prefect did not answer ({type(error).__name__}); the run goes on"

@@ -6,14 +6,16 @@ import inspect
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 from sqlalchemy import event
 
+from eurekaflow.flows import prefect_faults, sitting
 from eurekaflow.models.archive import Archive, Hold, RunRow
 from eurekaflow.models.errors import ArchiveInterrupted, ArchiveUnavailable
+from eurekaflow.tasks.session import Session
 from tests.archives import new_run, planned_step, response, seeds, verdict
 
 pytest_plugins = ("tests.archive_fixtures",)
@@ -259,3 +261,22 @@ def test_a_signal_ends_a_call_wherever_it_arrives(
         if reached < number:
             break
     assert 4 < reached < 39
+
+
+def test_a_signal_whose_unwinding_fails_is_not_taken_for_prefects_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+
+    def flow(_session: object) -> None:
+        begun.append(True)
+        try:
+            raise Stop
+        finally:
+            raise ConnectionError("no answer")
+
+    monkeypatch.setattr(sitting, "tagged", flow)
+    monkeypatch.setattr(prefect_faults, "lost", lambda error: True)
+    with pytest.raises(Stop):
+        sitting.orchestrated(cast("Session", None))
+    assert len(begun) == 1
