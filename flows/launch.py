@@ -253,6 +253,7 @@ def summary(s: Session, *, state: RunState) -> Summary:
             f"run {s.run.uuid} ended after {totals.steps} steps without one valid attempt",
             f"eureka show {s.run.uuid} tells what failed and why",
         )
+    seed = None if totals.seed == s.problem.unmeasured else totals.seed
     return Summary(
         run=str(s.run.uuid),
         problem=s.problem.name,
@@ -262,7 +263,7 @@ def summary(s: Session, *, state: RunState) -> Summary:
         attempts=totals.attempts,
         valid=totals.valid,
         best=None if totals.best is None else s.problem.score(totals.best),
-        seed=None if totals.seed is None else s.problem.score(totals.seed),
+        seed=None if seed is None else s.problem.score(seed),
         record=record.score if record else None,
         record_holder=record.holder if record else "",
         direction=s.problem.direction,

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +15,10 @@ import pytest
 from eurekaflow.flows import hardware, launch
 from eurekaflow.flows.cli import main
 from eurekaflow.flows.configure import resolve
+from eurekaflow.flows.running import summary_text
 from eurekaflow.models.errors import UsageError
+from eurekaflow.models.states import RunState
+from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers import gpu_problem, gpu_source, kernel_config, trimul_texts
 from eurekaflow.verifiers.contest_trial import Trial
 from eurekaflow.verifiers.gpu_problem import Kernel, records_of
@@ -260,3 +263,18 @@ def test_a_run_records_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch.hardware()["gpu"] == "NVIDIA H200"
     monkeypatch.setattr(gpu_problem, "gpu_model", lambda: "")
     assert "gpu" not in launch.hardware()
+
+
+def test_a_start_that_nobody_measured_is_not_compared_with() -> None:
+    totals = SimpleNamespace(
+        seed=gpu_problem.START_VALUE, best=-1000.0, steps=3, attempts=12, valid=9, seconds=60.0
+    )
+    session = SimpleNamespace(
+        archive=SimpleNamespace(totals=lambda run: totals),
+        run=SimpleNamespace(id=1, uuid="a-run"),
+        problem=load("kernel-config"),
+        ending=None,
+    )
+    found = launch.summary(cast("Session", session), state=RunState.FINISHED)
+    assert "best microseconds 1,000" in summary_text(found)
+    assert "seed" not in summary_text(found)

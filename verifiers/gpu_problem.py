@@ -44,7 +44,7 @@ from eurekaflow.verifiers.sandbox import Cause, Execution, Sandbox
 GPUS = Path("/proc/driver/nvidia/gpus")
 FOLDER = Path(__file__).resolve().parent
 REWARD_US = 3000.0  # the time that earns the reward 1
-START_VALUE = -1_000_000.0  # worse than any kernel
+START_VALUE = -1_000_000.0  # of a start, which is not measured: worse than any kernel
 CHARACTERS_PER_TOKEN = 3.0  # of a kernel's source; 3.1 were measured of ours
 RETIMED = 3  # times a finalist is timed again
 
@@ -98,6 +98,7 @@ class Kernel(Problem):
 
     direction = "min"
     metric = "microseconds"
+    unmeasured = START_VALUE
     entry_point = "custom_kernel"
     modes = (TRAINING, STRICT, OFFICIAL)
     claim_mode = STRICT

@@ -129,6 +129,7 @@ class Problem:
     title: ClassVar[str] = ""
     direction: ClassVar[Literal["min", "max"]] = "max"
     metric: ClassVar[str] = "score"  # what `score` is called
+    unmeasured: ClassVar[float | None] = None  # a seed's value that stands for none
     answer: ClassVar[Literal["python", "cpp", "json", "text"]] = "python"
     entry_point: ClassVar[str] = "run"
     returns: ClassVar[Literal["json", "array"]] = "json"  # array: one real matrix, raw float64
