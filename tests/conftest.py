@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -21,6 +22,9 @@ pytest_plugins = ("tests.policy_fixtures", "tests.sql_server", "tests.warm_sandb
 
 if not Path("/dev/nvidia0").exists():  # read when triton is first imported, whoever does it
     os.environ["TRITON_INTERPRET"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a script's background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or what we start ignores Ctrl-C too
 
 # Several files run at a time: the longest begin first, so that none is left over at the end.
 LONGEST = (
