@@ -36,6 +36,19 @@ class Adapter(nn.Module):
         self.active = True
         self.lora_A = nn.Parameter(torch.zeros(rank, inner, device=device))
         self.lora_B = nn.Parameter(torch.zeros(outer, rank, device=device))
+        self._cast: dict[str, tuple[int, Tensor]] = {}
+
+    def cast(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A parameter in another precision, converted anew only when it has been written to: a
+        decode step would spend an eighth of its time on that."""
+        parameter: Tensor = getattr(self, name)
+        if parameter.dtype == dtype:
+            return parameter.detach()
+        version, kept = self._cast.get(name, (-1, parameter))
+        if version != parameter._version or kept.dtype != dtype:
+            kept = parameter.detach().to(dtype)
+            self._cast[name] = parameter._version, kept
+        return kept
 
 
 class AdaptedLinear(Adapter):
@@ -64,9 +77,9 @@ class AdaptedLinear(Adapter):
     def corrected(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's output, and A x [tokens, r] on the way."""
         y = self.product(x)
-        low = torch.mm(x.flatten(0, -2), self.lora_A.to(x.dtype).t())
+        low = torch.mm(x.flatten(0, -2), self.cast("lora_A", x.dtype).t())
         # In place: a sum of two [tokens, out] tensors would be as slow as a tenth of the product.
-        y.view(-1, y.shape[-1]).addmm_(low, self.lora_B.to(x.dtype).t(), alpha=self.scaling)
+        y.view(-1, y.shape[-1]).addmm_(low, self.cast("lora_B", x.dtype).t(), alpha=self.scaling)
         return y, low
 
     def product(self, x: Tensor) -> Tensor:

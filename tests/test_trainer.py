@@ -279,3 +279,24 @@ def test_the_adapter_of_version_0_follows_from_the_seed(folder: Path, tmp_path: 
     assert all(
         t.dtype == torch.float32 for t in load_file(out / "adapter_model.safetensors").values()
     )
+
+
+@pytest.mark.parametrize("writing", ["copied", "stepped"])
+def test_a_converted_adapter_follows_what_is_written_to_it(writing: str) -> None:
+    torch.manual_seed(0)
+    layer = adapter.AdaptedLinear(torch.nn.Linear(16, 24).bfloat16(), rank=4, alpha=4)
+    x = torch.randn(3, 16).bfloat16()
+    with torch.no_grad():
+        layer.lora_A.normal_()
+        before = layer(x)
+    if writing == "copied":
+        with torch.no_grad():
+            layer.lora_B.copy_(torch.randn(24, 4))
+    else:
+        layer(x).float().sum().backward()
+        torch.optim.Adam(layer.parameters(), lr=0.1).step()
+    with torch.no_grad():
+        assert not torch.equal(layer(x), before)
+        low = x @ layer.lora_A.to(torch.bfloat16).t()
+        wanted = layer.product(x).addmm_(low, layer.lora_B.to(torch.bfloat16).t())
+        assert torch.equal(layer(x), wanted)
