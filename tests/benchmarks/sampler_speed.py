@@ -1,8 +1,9 @@
 """New tokens per second: the wave sampler beside transformers' `generate`, same everything.
 
 Usage: python tests/benchmarks/sampler_speed.py [MODEL_FOLDER] [--rows 12 32] [--tokens 24]
-[--threads 2]. Both sides get one prompt, one model, one dtype and the same cores in one process;
-neither stops early. An idle machine is needed for the figures to mean anything.
+[--prompt 256] [--threads 2]. Both sides get one prompt of so many tokens, one model, one dtype and
+the same cores in one process; neither stops early. An idle machine is needed for the figures to
+mean anything.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from pathlib import Path
 
 from eurekaflow.flows.configure import surroundings
 from eurekaflow.models.weights import resolve_model
-
-PROMPT = tuple(range(1000, 1256))
 
 
 def main() -> None:
@@ -32,6 +31,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, nargs="?", default=None, help="the bundled policy")
     parser.add_argument("--rows", type=int, nargs="+", default=[12, 32, 64])
     parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--prompt", type=int, default=256, help="tokens")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.folder is None:
@@ -55,7 +55,7 @@ def _ours(arguments: argparse.Namespace) -> list[tuple[int, float]]:
             step=0,
             group_index=0,
             slots=tuple(range(rows)),
-            prompt_ids=PROMPT,
+            prompt_ids=tuple(range(1000, 1000 + arguments.prompt)),
             max_new_tokens=arguments.tokens,
         )
         start = time.perf_counter()
@@ -73,7 +73,7 @@ def _theirs(arguments: argparse.Namespace) -> list[tuple[int, float]]:
 
     dtype = torch.bfloat16 if bf16_is_fast() else torch.float32
     model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype=dtype).eval()
-    prompt = torch.tensor([PROMPT])
+    prompt = torch.tensor([range(1000, 1000 + arguments.prompt)])
     found = []
     for rows in arguments.rows:
         start = time.perf_counter()
@@ -89,7 +89,7 @@ def _theirs(arguments: argparse.Namespace) -> list[tuple[int, float]]:
                 min_new_tokens=arguments.tokens,
                 pad_token_id=0,
             )
-        count = rows * (out.shape[1] - len(PROMPT))
+        count = rows * (out.shape[1] - arguments.prompt)
         found.append((rows, count / (time.perf_counter() - start)))
     return found
 
