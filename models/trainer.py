@@ -114,6 +114,8 @@ class Trainer:
             group["betas"] = (settings.beta1, settings.beta2)
             group["eps"] = settings.eps
         self.adam.step()
+        # Fused Adam writes unseen by the counters that `Adapter` goes by.
+        torch.autograd.graph.increment_version(list(self.parameters.values()))
 
 
 def _kept(groups: Sequence[TrainedGroup], settings: UpdateSettings) -> list[TrainedGroup]:

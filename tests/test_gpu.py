@@ -158,6 +158,17 @@ def test_flash_attention_over_shared_prompts_equals_the_reference() -> None:
         assert (one.double() - other).norm() < 1e-2 * other.norm()
 
 
+def test_sampler_and_trainer_agree_in_bfloat16_once_trained(tmp_path: Path) -> None:
+    policy = LocalPolicy(write_tiny_model(tmp_path), lora_rank=4, lora_alpha=8, seed=5, threads=2)
+    policy.ensure(Version(number=0))
+    for _ in range(3):
+        groups = trained(WAVES, list(policy.sample_together(WAVES)))
+        metrics = policy._trainer.update(groups, replace(SETTINGS, lr=0.05))
+        policy._refresh()
+    assert metrics["kl_policy_base"] > 0.1
+    assert abs(metrics["logprob_gap_mean"]) < 0.05 * metrics["kl_policy_base"]
+
+
 @pytest.mark.policy
 def test_sampler_and_trainer_agree_in_bfloat16(bundled_policy_folder: Path) -> None:
     policy = LocalPolicy(bundled_policy_folder, lora_rank=32, lora_alpha=32, seed=0, threads=4)
