@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from eurekaflow.verifiers.gpu_plan import Plan
 from eurekaflow.verifiers.gpu_problem import Kernel, require_gpu
-from eurekaflow.verifiers.gpu_trial import Bench, Plan
+from eurekaflow.verifiers.gpu_trial import Bench
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import Outcome, PrerequisiteAbsent, Verdict
 

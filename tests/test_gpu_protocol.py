@@ -17,8 +17,8 @@ import torch
 
 from eurekaflow.verifiers import mla_task, trimul_task
 from eurekaflow.verifiers.gpu_attached import Attached, CandidateFailed, finite
+from eurekaflow.verifiers.gpu_compare import mismatch
 from eurekaflow.verifiers.gpu_memory import ALIGNMENT, place
-from eurekaflow.verifiers.gpu_reference import mismatch
 
 Start = Callable[[str], Attached]
 PRELUDE = "import socket, struct, os, time, sys\nc = socket.socket(fileno=int(sys.argv[1]))\n"

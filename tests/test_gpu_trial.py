@@ -16,9 +16,10 @@ import pytest
 from eurekaflow.tasks import verify
 from eurekaflow.verifiers import gpu_clocks, gpu_process, gpu_shims
 from eurekaflow.verifiers.gpu_phase import Failed, Phase
-from eurekaflow.verifiers.gpu_problem import Kernel
+from eurekaflow.verifiers.gpu_plan import Plan
+from eurekaflow.verifiers.gpu_problem import Kernel, described
 from eurekaflow.verifiers.gpu_process import WorkerEnded
-from eurekaflow.verifiers.gpu_trial import SERVES, Bench, Plan
+from eurekaflow.verifiers.gpu_trial import SERVES, Bench
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import Outcome
 from eurekaflow.verifiers.sandbox import SandboxUnavailable
@@ -257,3 +258,51 @@ def test_a_candidates_worker_starts_with_the_stand_ins_in_place() -> None:
     command = [sys.executable, "-s", "-S", "-P", "-B", "-c", program, setting["argv"][-1]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "KVCache\n", done.stderr[-500:]
+
+
+def pooled(confined: bool) -> tuple[list[str], dict[str, Any], Any]:
+    """What is asked, and the verdict, when three processes take 100, 110 and 90 us."""
+    streams, calls = iter([100.0, 110.0, 90.0]), 20
+
+    def reply(request: dict[str, Any]) -> dict[str, Any]:
+        found = good(request)
+        if request.get("calls") == calls:
+            now = next(streams)
+            honest = {**TIMES, "stream_us": now, "event_us": now + 10.0, "host_us": now + 20.0}
+            found["calls"] = [{**honest, "outer_us": now + 310.0}] * calls
+        return found
+
+    made, played = bench(reply)
+    made.confined = confined
+    verdict = made.trial("x", replace(PLAN, profile=False, processes=3)).verdict
+    assert verdict.outcome is Outcome.VALID, verdict.message
+    loads = [request for request in played.asked if request["do"] == "load"]
+    return [request["do"] for request in played.asked], {"loads": loads}, verdict
+
+
+def test_several_processes_time_a_program_and_their_mean_is_told_with_its_spread() -> None:
+    asked, more, verdict = pooled(confined=True)
+    one = ["attach", "calibrate", "load", "measure", "detach"]
+    assert asked == [*one[:3], "measure", "measure", "keep", "detach", *one, *one]
+    assert [request["kept"] for request in more["loads"]] == [False, True, True]
+    assert verdict.value == pytest.approx(-100.0)
+    assert verdict.metrics["ratio"] == pytest.approx(100.0 / 800.0)
+    assert verdict.metrics["processes"] == 3
+    assert verdict.metrics["spread"] == pytest.approx(110.0 / 90.0 - 1)
+    said = described({"gpu": "a", "driver": 1, "torch": 2, "triton": 3}, verdict.metrics)
+    assert said.endswith("reference's time, mean of 3 processes 22.2% apart")
+
+
+def test_programs_of_ours_are_timed_by_fresh_processes_too() -> None:
+    """They find what was compiled where it is kept; nothing is carried."""
+    asked, more, _ = pooled(confined=False)
+    assert [asked.count(what) for what in ("attach", "unload", "detach", "keep")] == [3, 3, 2, 0]
+    assert not any(request["kept"] for request in more["loads"])
+
+
+def test_a_program_that_fails_in_a_further_process_has_failed() -> None:
+    loaded = iter([{}, {"failed": "raised", "message": "RuntimeError: not twice"}])
+    made, _ = bench(lambda r: next(loaded) if r["do"] == "load" else good(r))
+    verdict = made.trial("x", replace(PLAN, profile=False, processes=2)).verdict
+    assert (verdict.outcome, verdict.value) == (Outcome.RAISED, None)
+    assert "not twice" in verdict.message

@@ -21,6 +21,7 @@ from eurekaflow.models.states import RunState
 from eurekaflow.tasks.session import Session
 from eurekaflow.verifiers import gpu_problem, gpu_source, kernel_config, trimul_texts
 from eurekaflow.verifiers.contest_trial import Trial
+from eurekaflow.verifiers.gpu_plan import Plan
 from eurekaflow.verifiers.gpu_problem import Kernel, records_of
 from eurekaflow.verifiers.lookup import load
 from eurekaflow.verifiers.problem import InvalidAnswer, Outcome, PrerequisiteAbsent, Verdict
@@ -97,6 +98,21 @@ def test_only_a_program_of_checked_numbers_runs_without_walls(
         (False, True),
         (True, False),
     ]
+
+
+@pytest.mark.parametrize(("mode", "processes"), [("training", 1), ("strict", 7), ("official", 7)])
+def test_a_mode_that_is_asked_for_is_timed_in_several_processes(mode: str, processes: int) -> None:
+    plans: list[Plan] = []
+
+    def trial(program: str, plan: Plan) -> Trial:
+        plans.append(plan)
+        failed = Verdict(outcome=Outcome.INVALID, message="")
+        return Trial(verdict=failed, execution=Execution(cause=Cause.RETURNED))
+
+    bench: Any = SimpleNamespace(device={}, trial=trial)
+    kernel("trimul").try_out(MINIMAL, mode=mode, bench=bench)
+    kernel("trimul").try_out(MINIMAL, mode=mode, bench=bench, processes=3)
+    assert [plan.processes for plan in plans] == [processes, 3]
 
 
 def test_the_cases_are_the_published_ones() -> None:

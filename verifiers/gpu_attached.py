@@ -35,12 +35,14 @@ class Attached:
     def __init__(self, channel: socket.socket, pid: int) -> None:
         self.channel, self.pid = channel, pid
 
-    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def ask(
+        self, request: dict[str, Any], timeout_s: float, largest: int = LARGEST_REPLY
+    ) -> dict[str, Any]:
         """Its reply, whatever it is worth. Raises CandidateFailed."""
         self.channel.settimeout(timeout_s)
         try:
             send(self.channel, request)
-            reply = json.loads(receive(self.channel, LARGEST_REPLY))
+            reply = json.loads(receive(self.channel, largest))
         except TimeoutError:
             raise CandidateFailed("timeout", f"no answer within {timeout_s:g} s") from None
         except (OSError, EOFError) as error:

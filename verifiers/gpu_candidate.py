@@ -125,8 +125,10 @@ class Clock:
 class Worker:
     """The state between requests: the arena, the case, the program's entry point."""
 
-    def __init__(self, arena: Any, build: Callable[[Any, list[torch.Tensor]], Any]) -> None:
-        self.arena, self.build, self.clock = arena, build, Clock()
+    def __init__(
+        self, arena: Any, build: Callable[[Any, list[torch.Tensor]], Any], compiled: Any
+    ) -> None:
+        self.arena, self.build, self.compiled, self.clock = arena, build, compiled, Clock()
         self.function: Callable[[Any], Any] = self._empty
         self.inputs: list[torch.Tensor] = []
         self.outputs: list[torch.Tensor] = []
@@ -150,8 +152,9 @@ class Worker:
         return {}
 
     def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Execute the program as a module of its own."""
+        """Execute the program as a module of its own, with what an earlier process compiled."""
         self.still = []
+        self.compiled.unpack(request["compiled"])
         name, source, entry = "candidate", request["source"], request["entry"]
         path = os.path.join(tempfile.gettempdir(), f"{name}.py")
         with open(path, "w", encoding="utf-8") as file:  # Triton reads its functions' source
@@ -165,6 +168,10 @@ class Worker:
             raise Refused(f"the program defines no function {entry}")
         self.function = function
         return {}
+
+    def do_compiled(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What Triton and PyTorch have compiled, for another process of the same program."""
+        return {"compiled": self.compiled.pack()}
 
     def do_unload(self, request: dict[str, Any]) -> dict[str, Any]:
         """Forget the program; its memory goes back to the device."""
@@ -261,12 +268,12 @@ def _be_quiet() -> None:
     gc.freeze()  # a collection before each call looks at the program's objects only
 
 
-def main(arena_type: Callable[[int, int], Any], size: int, build: Any) -> None:
+def main(arena_type: Callable[[int, int], Any], size: int, build: Any, compiled: Any) -> None:
     """Serve until the channel ends. A failed device cannot be used again, so that ends it too."""
     channel = socket.socket(fileno=CHANNEL)
     try:
         torch.zeros(1, device="cuda")
-        worker = Worker(arena_type(size, ARENA), build)
+        worker = Worker(arena_type(size, ARENA), build, compiled)
         os.close(ARENA)
         _be_quiet()
         send(channel, {"ready": True, "pid": os.getpid()})

@@ -25,7 +25,8 @@ import numpy as np
 
 from eurekaflow.verifiers import gpu_source
 from eurekaflow.verifiers.contest_trial import Trial
-from eurekaflow.verifiers.gpu_trial import Bench, Plan
+from eurekaflow.verifiers.gpu_plan import Plan
+from eurekaflow.verifiers.gpu_trial import Bench
 from eurekaflow.verifiers.gpu_verdict import OFFICIAL, STRICT
 from eurekaflow.verifiers.judge import Judge
 from eurekaflow.verifiers.problem import (
@@ -46,7 +47,8 @@ FOLDER = Path(__file__).resolve().parent
 REWARD_US = 3000.0  # the time that earns the reward 1
 START_VALUE = -1_000_000.0  # of a start, which is not measured: worse than any kernel
 CHARACTERS_PER_TOKEN = 3.0  # of a kernel's source; 3.1 were measured of ours
-RETIMED = 3  # times a finalist is timed again
+PROCESSES = 7  # that time a kernel when a mode is asked for; in training one does
+RETIMED, RETIMED_PROCESSES = 3, 3  # times a finalist is timed again, each in so many processes
 
 
 def gpu_model() -> str:
@@ -150,7 +152,14 @@ class Kernel(Problem):
     def reward(self, value: float) -> float:
         return -REWARD_US / value
 
-    def try_out(self, answer: str, *, mode: str = TRAINING, bench: Bench | None = None) -> Trial:
+    def try_out(
+        self,
+        answer: str,
+        *,
+        mode: str = TRAINING,
+        bench: Bench | None = None,
+        processes: int | None = None,
+    ) -> Trial:
         """Measure an answer. Raises SandboxUnavailable."""
         try:
             program = self.program_of(answer)
@@ -161,7 +170,8 @@ class Kernel(Problem):
             )
         bench = bench or bench_for(self.task, ours=self.ours)
         _let_the_policy_finish()
-        trial = bench.trial(program, self.plan(mode))
+        several = processes or (1 if mode == TRAINING else PROCESSES)
+        trial = bench.trial(program, replace(self.plan(mode), processes=several))
         return replace(trial, verdict=self._finished(trial.verdict, program, mode, bench.device))
 
     def _finished(
@@ -175,7 +185,7 @@ class Kernel(Problem):
             verdict,
             reward=self.reward(verdict.value),
             mode=OFFICIAL if mode == OFFICIAL else STRICT,
-            message=described(device, verdict.metrics["ratio"]),
+            message=described(device, verdict.metrics),
             metrics=metrics,
         )
 
@@ -185,7 +195,10 @@ class Kernel(Problem):
         """A finalist timed three times again in both modes."""
         found = []
         for mode in (STRICT, OFFICIAL):
-            trials = [self.try_out(program, mode=mode).verdict for _ in range(RETIMED)]
+            trials = [
+                self.try_out(program, mode=mode, processes=RETIMED_PROCESSES).verdict
+                for _ in range(RETIMED)
+            ]
             values = [verdict.value for verdict in trials if verdict.value is not None]
             if len(values) < RETIMED:
                 failed = next(v for v in trials if v.value is None)
@@ -203,11 +216,14 @@ def _let_the_policy_finish() -> None:
         torch.cuda.empty_cache()  # what it has cached is the kernel's to use
 
 
-def described(device: Mapping[str, Any], ratio: float) -> str:
+def described(device: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
     """The device of a measurement, and the ratio to the interleaved reference, in one line."""
+    several = ""
+    if "spread" in metrics:
+        several = f", mean of {metrics['processes']:.0f} processes {metrics['spread']:.1%} apart"
     return (
-        f"{device['gpu']}, driver {device['driver']}, torch {device['torch']}, "
-        f"triton {device['triton']}; {ratio:.4f} of the interleaved reference's time"
+        f"{device['gpu']}, driver {device['driver']}, torch {device['torch']}, triton "
+        f"{device['triton']}; {metrics['ratio']:.4f} of the interleaved reference's time{several}"
     )
 
 

@@ -42,13 +42,13 @@ setting = json.loads(sys.argv[1])
 sys.argv[1:] = []
 sys.path[:] = [*filter(None, sys.path), *setting["site"]]
 loaded = []
-for name in ("memory", "arguments", "shims", "candidate"):
+for name in ("memory", "arguments", "compiled", "shims", "candidate"):
     module = types.ModuleType(name)
     exec(compile(setting[name], f"<{name}>", "exec"), module.__dict__)
     loaded.append(module)
-memory, arguments, shims, candidate = loaded
+memory, arguments, compiled, shims, candidate = loaded
 shims.provide(arguments.KVCache)
-candidate.main(memory.Arena, setting["size"], arguments.build)
+candidate.main(memory.Arena, setting["size"], arguments.build, compiled)
 """
 
 
@@ -186,7 +186,7 @@ def configuration(*, size: int, libraries: str, confined: bool, cache: str = "")
         "size": size,
         **{
             name: (FOLDER / f"gpu_{name}.py").read_text()
-            for name in ("memory", "arguments", "shims", "candidate")
+            for name in ("memory", "arguments", "compiled", "shims", "candidate")
         },
     }
     return {

@@ -21,6 +21,7 @@ Numbers only: whether they add up to a verdict is the supervisor's to say (`gpu_
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -33,14 +34,15 @@ from typing import Any
 import torch
 
 from eurekaflow.verifiers.gpu_attached import Attached, CandidateFailed, finite, receive_ready
+from eurekaflow.verifiers.gpu_compare import mismatch
 from eurekaflow.verifiers.gpu_device import bandwidth, device, event, libraries
 from eurekaflow.verifiers.gpu_frames import receive, send
 from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
 
 Tensors = dict[str, torch.Tensor]
 TASKS = {"trimul": "trimul_task", "mla-decode": "mla_task"}
-CHUNK = 1 << 27  # elements compared at a time
 LEFT_BYTES = 128 << 20  # of the device, for the next
+KEPT_BYTES = 1 << 28
 TIMES = ("stream_us", "event_us", "host_us")
 
 
@@ -49,6 +51,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.candidate: Attached | None = None
+        self.kept = ""  # what a program has compiled; only processes of that program read it
         self.calibrated: dict[str, tuple[float, dict[str, float]]] = {}  # when, and what
 
     def do_open(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -88,8 +91,17 @@ class Worker:
 
     def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Have the program loaded."""
-        load = {"do": "load", "source": request["source"], "entry": request["entry"]}
-        return self._theirs.ask(load, request["timeout_s"])
+        load = {name: request[name] for name in ("do", "source", "entry")}
+        compiled = self.kept if request["kept"] else ""
+        return self._theirs.ask({**load, "compiled": compiled}, request["timeout_s"])
+
+    def do_keep(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Keep what the program has compiled, for further processes of it; "" if it is lost."""
+        self.kept = ""
+        with contextlib.suppress(CandidateFailed):
+            reply = self._theirs.ask({"do": "compiled"}, request["timeout_s"], KEPT_BYTES)
+            self.kept = str(reply.get("compiled", ""))
+        return {}
 
     def do_calibrate(self, request: dict[str, Any]) -> dict[str, Any]:
         """What an empty call costs on this case, and the reference's time; before the program."""
@@ -237,23 +249,6 @@ class Worker:
             raise CandidateFailed("alive", f"{children} processes are left of its calls")
         if (free := torch.cuda.mem_get_info()[0]) < LEFT_BYTES:
             raise CandidateFailed("memory", f"it leaves {free >> 20} MiB of the device's memory")
-
-
-def mismatch(
-    out: torch.Tensor, ref: torch.Tensor, *, rtol: float, atol: float
-) -> tuple[int, float]:
-    """(elements outside the tolerance, largest error in units of it); NaN and infinity agree
-    only with themselves."""
-    bad, worst = 0, 0.0
-    parts = torch.split(out.view(-1), CHUNK), torch.split(ref.reshape(-1), CHUNK)
-    for out_part, ref_part in zip(*parts, strict=True):
-        o, r = out_part.float(), ref_part.float()
-        unit = (o - r).abs_().div_(r.abs().mul_(rtol).add_(atol))
-        alike = (o == r) | (o.isnan() & r.isnan())
-        unit.masked_fill_(alike, 0.0)
-        bad += int((~(unit <= 1.0)).sum())
-        worst = max(worst, float(unit.max()))
-    return bad, worst
 
 
 def answer(worker: Worker, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:

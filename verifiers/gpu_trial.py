@@ -1,8 +1,9 @@
 """The supervisor of a kernel's trial: starts the workers, walks the plan, owns the verdict.
 
-A trial is tests (right on every shape), hidden shapes (strict mode), timed cases. One trial at a
-time on a device. Whatever a candidate does ends its own worker only; the reference worker stays
-for the next one and is replaced when it is lost.
+A trial is tests (right on every shape), hidden shapes (strict mode), timed cases; these again in
+further processes, where the plan wants more than one. One trial at a time on a device. Whatever a
+candidate does ends its own worker only; the reference worker stays for the next one and is
+replaced when it is lost.
 """
 
 from __future__ import annotations
@@ -11,39 +12,23 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eurekaflow.verifiers import gpu_clocks, gpu_verdict
 from eurekaflow.verifiers.contest_trial import Trial
 from eurekaflow.verifiers.gpu_phase import CAUSES, OUTCOMES, Failed, Phase
+from eurekaflow.verifiers.gpu_plan import Plan, said
 from eurekaflow.verifiers.gpu_process import Candidate, Reference, WorkerEnded
-from eurekaflow.verifiers.gpu_verdict import OFFICIAL, STRICT, Unbelievable
+from eurekaflow.verifiers.gpu_verdict import STRICT, Unbelievable
 from eurekaflow.verifiers.problem import Outcome, Verdict
 from eurekaflow.verifiers.sandbox import Cause, Execution, SandboxUnavailable
 
 OPEN_S, START_S = 120.0, 120.0
 SERVES = 50  # programs of ours in one process: its seconds and its memory are bounded
+EMPTY_CALLS = 7
 RECENT_S = 600.0  # age of a calibration that is still believed: clocks and temperature drift
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a program is tried on, in which mode, and how often each case is timed."""
-
-    task: str
-    entry: str
-    benchmarks: Sequence[dict[str, Any]]
-    tests: Sequence[dict[str, Any]] = ()
-    hidden: Sequence[dict[str, Any]] = ()
-    mode: str = STRICT
-    calls: int = 20
-    scored: Sequence[int] | None = None  # benchmarks that make the score; all by default
-    compile_s: float = 300.0
-    call_s: float = 20.0
-    phase_s: float = 1200.0  # of all tests with loading, and again of all timed cases
-    profile: bool = True
 
 
 @dataclass
@@ -70,7 +55,7 @@ class Bench:
         """Try a program. Raises SandboxUnavailable when the device or its workers are lost."""
         with self._lock:
             started = time.monotonic()
-            verdict, output = self._attended(lambda: self._measure(program, plan))
+            verdict, output = self._pooled(program, plan)
             execution = Execution(
                 cause=CAUSES.get(verdict.outcome, Cause.RETURNED),
                 message=verdict.message,
@@ -101,11 +86,10 @@ class Bench:
 
     def check(self, plan: Plan) -> None:
         """A fresh worker makes empty calls on the smallest test. Raises SandboxUnavailable."""
-        common = {"flush": True, "timeout_s": plan.call_s, "compile_s": plan.compile_s}
         case = (*plan.tests, *plan.benchmarks)[0]
 
         def empty() -> Verdict:
-            self._empty(case, common, recent_s=0.0)
+            self._empty(case, replace(plan, mode=STRICT), recent_s=0.0)
             return Verdict(outcome=Outcome.VALID)
 
         with self._lock:
@@ -123,6 +107,21 @@ class Bench:
             if self._arena >= 0:
                 os.close(self._arena)
         self._reference, self._serving, self._waiting, self._arena = None, None, [], -1
+
+    def _pooled(self, program: str, plan: Plan) -> tuple[Verdict, bytes]:
+        """The verdict of all its processes, each fresh, and what the last one printed."""
+        verdict, output = self._attended(lambda: self._measure(program, plan))
+        found = [verdict.metrics]
+        while verdict.outcome is Outcome.VALID and len(found) < plan.processes:
+            if self._serving is not None:
+                self._let_go(self._serving)
+                self._serving = None
+            verdict, output = self._attended(lambda: self._measure_again(program, plan))
+            found.append(verdict.metrics)
+        if verdict.outcome is not Outcome.VALID:
+            return verdict, output
+        metrics = gpu_verdict.pooled(found)
+        return replace(verdict, value=-metrics["score_us"], metrics=metrics), output
 
     def _attended(self, measure: Callable[[], Verdict]) -> tuple[Verdict, bytes]:
         """What a measurement with a worker of its own gives, and what that printed."""
@@ -167,27 +166,41 @@ class Bench:
             raise SandboxUnavailable(f"a GPU worker does not start: {reply['message']} {said}")
 
     def _measure(self, program: str, plan: Plan) -> Verdict:
-        common = {"flush": plan.mode != OFFICIAL, "timeout_s": plan.call_s,
-                  "compile_s": plan.compile_s}  # fmt: skip
+        """Tests and timed cases in one process; what it has compiled is kept for others."""
         self._quieten()
-        empty = [self._empty(case, common) for case in plan.benchmarks]
-        if not self._waiting:
-            self._waiting = [self.start_one() for _ in range(self.spares)]
+        empty = [self._empty(case, plan) for case in plan.benchmarks]
+        if (missing := plan.processes - 1 - len(self._waiting)) > 0 or not self._waiting:
+            self._waiting += [self.start_one() for _ in range(max(missing, self.spares))]
         phase = Phase("loading and testing", plan.phase_s)
-        load = {"do": "load", "source": program, "entry": plan.entry}
-        self._ask({**load, "timeout_s": plan.compile_s}, plan.compile_s + 10)
+        self._load(program, plan)
         for kind, cases in (("test", plan.tests), ("hidden shape", plan.hidden)):
             for number, case in enumerate(cases):
-                request = {**common, "calls": 0, "twice": number == 0}
+                request = {**plan.common, "calls": 0, "twice": number == 0}
                 self._on(f"{kind} {number}", case, phase.within(request))
+        verdict = self._timed(plan, empty)
+        if plan.processes > 1 and self.confined:
+            self._ask({"do": "keep", "timeout_s": plan.call_s}, plan.call_s + 10)
+        return verdict
+
+    def _measure_again(self, program: str, plan: Plan) -> Verdict:
+        """The timed cases alone, in another process, with what the first one has compiled."""
+        empty = [self._empty(case, plan) for case in plan.benchmarks]
+        self._load(program, plan, kept=self.confined)
+        return self._timed(replace(plan, profile=False), empty)
+
+    def _load(self, program: str, plan: Plan, *, kept: bool = False) -> None:
+        load = {"do": "load", "source": program, "entry": plan.entry, "kept": kept}
+        self._ask({**load, "timeout_s": plan.compile_s}, plan.compile_s + 10)
+
+    def _timed(self, plan: Plan, empty: list[dict[str, float]]) -> Verdict:
+        """The timed cases in the process that is attached. Raises Failed."""
         self._quieten()
         timings, phase = [], Phase("the timed cases", plan.phase_s)
         for number, (case, calibrated) in enumerate(zip(plan.benchmarks, empty, strict=True)):
-            request = {**common, "calls": plan.calls}
-            timings.append(self._timed(f"case {number}", case, request, phase, calibrated, plan))
+            timings.append(self._case(f"case {number}", case, phase, calibrated, plan))
         metrics = {**gpu_verdict.metrics(timings, plan.scored, plan.mode), **gpu_clocks.now()}
         if plan.profile and plan.mode == STRICT:
-            metrics |= self._profiled(plan, timings, common)
+            metrics |= self._profiled(plan, timings)
         return Verdict(outcome=Outcome.VALID, value=-metrics["score_us"], metrics=metrics)
 
     def _quieten(self) -> None:
@@ -196,11 +209,11 @@ class Bench:
             worker.wait_loaded()
 
     def _empty(
-        self, case: dict[str, Any], common: dict[str, Any], *, recent_s: float = RECENT_S
+        self, case: dict[str, Any], plan: Plan, *, recent_s: float = RECENT_S
     ) -> dict[str, float]:
         """What an empty call costs on a case, before any program is loaded."""
-        request = {"do": "calibrate", "case": case, "calls": 7, "recent_s": recent_s, **common}
-        return self._ask(request, 600.0)
+        request = {"do": "calibrate", "case": case, "calls": EMPTY_CALLS, "recent_s": recent_s}
+        return self._ask({**request, **plan.common}, 600.0)
 
     def _on(self, name: str, case: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -210,19 +223,14 @@ class Bench:
             message = f"{name} {said(case)}: {failure}"
             raise Failed(failure.outcome, message) from None
 
-    def _timed(
-        self,
-        name: str,
-        case: dict[str, Any],
-        request: dict[str, Any],
-        phase: Phase,
-        empty: dict[str, float],
-        plan: Plan,
+    def _case(
+        self, name: str, case: dict[str, Any], phase: Phase, empty: dict[str, float], plan: Plan
     ) -> gpu_verdict.Timing:
         """A case's time, measured once more where it is not believed. Raises Failed.
 
         A hiccup of the host does not come twice; what a program does to its clocks does.
         """
+        request = {**plan.common, "calls": plan.calls}
         with contextlib.suppress(Unbelievable):
             return self._timing(self._on(name, case, phase.within(request)), empty, plan)
         try:
@@ -242,11 +250,9 @@ class Bench:
         )
         return gpu_verdict.timing(reply["calls"], empty, mode=plan.mode, floor=floor)
 
-    def _profiled(
-        self, plan: Plan, timings: list[gpu_verdict.Timing], common: dict[str, Any]
-    ) -> dict[str, float]:
+    def _profiled(self, plan: Plan, timings: list[gpu_verdict.Timing]) -> dict[str, float]:
         """The profiler's floor on the last case; beside the program, so it can only refuse."""
-        reply = self._ask({"do": "profile", "case": plan.benchmarks[-1], **common}, 120.0)
+        reply = self._ask({"do": "profile", "case": plan.benchmarks[-1], **plan.common}, 120.0)
         kernels, total = float(reply.get("kernels", 0)), float(reply.get("kernel_us", 0))
         try:
             gpu_verdict.profiled(total, max(timings[-1].event_us, timings[-1].host_us))
@@ -268,9 +274,3 @@ def _verdict(measure: Callable[[], Verdict]) -> Verdict:
         return measure()
     except Failed as failure:
         return Verdict(outcome=failure.outcome, message=str(failure)[:500])
-
-
-def said(case: dict[str, Any]) -> str:
-    """A case in brackets, for people."""
-    shown = [name if value is True else f"{name}={value}" for name, value in case.items() if value]
-    return f"({', '.join(shown)})"

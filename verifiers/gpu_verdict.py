@@ -146,6 +146,18 @@ def metrics(
     return found
 
 
+def pooled(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over processes, how many there were, and how far their ratios lie apart."""
+    if len(found) == 1:
+        return dict(found[0])
+    ratios = [metrics["ratio"] for metrics in found]
+    means = {
+        name: statistics.fmean(metrics[name] for metrics in found if name in metrics)
+        for name in found[0]
+    }
+    return {**means, "processes": len(found), "spread": max(ratios) / min(ratios) - 1}
+
+
 def profiled(kernel_us: float, inner: float) -> None:
     """Refuse a time below that of the kernels the profiler saw. Raises Unbelievable."""
     if inner < FLOOR_SHARE * kernel_us:

@@ -12,8 +12,8 @@ import json
 from dataclasses import replace
 
 from eurekaflow.verifiers.answers import parse
+from eurekaflow.verifiers.gpu_plan import Plan
 from eurekaflow.verifiers.gpu_problem import FOLDER, Kernel
-from eurekaflow.verifiers.gpu_trial import Plan
 from eurekaflow.verifiers.problem import InvalidAnswer
 from eurekaflow.verifiers.trimul import cases, unmasked
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from eurekaflow.verifiers import mla_texts
+from eurekaflow.verifiers.gpu_plan import Plan
 from eurekaflow.verifiers.gpu_problem import Kernel, gpu_model, records_of
-from eurekaflow.verifiers.gpu_trial import Plan
 from eurekaflow.verifiers.gpu_verdict import OFFICIAL
 from eurekaflow.verifiers.trimul import cases
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eurekaflow.verifiers import trimul_texts
+from eurekaflow.verifiers.gpu_plan import Plan
 from eurekaflow.verifiers.gpu_problem import Kernel, gpu_model, records_of
-from eurekaflow.verifiers.gpu_trial import Plan
 from eurekaflow.verifiers.gpu_verdict import OFFICIAL
 
 
