@@ -47,7 +47,7 @@ FOLDER = Path(__file__).resolve().parent
 REWARD_US = 3000.0  # the time that earns the reward 1
 START_VALUE = -1_000_000.0  # of a start, which is not measured: worse than any kernel
 CHARACTERS_PER_TOKEN = 3.0  # of a kernel's source; 3.1 were measured of ours
-PROCESSES = 7  # that time a kernel when a mode is asked for; in training one does
+PROCESSES, CALLS_EACH = 7, 10  # that time a kernel when a mode is asked for; in training one does
 RETIMED, RETIMED_PROCESSES = 3, 3  # times a finalist is timed again, each in so many processes
 
 
@@ -117,6 +117,12 @@ class Kernel(Problem):
         """What a program is tried on in a mode."""
         raise NotImplementedError
 
+    def asked(self, mode: str, processes: int | None = None) -> Plan:
+        """The plan when a mode is asked for: timed by several processes, each a few times."""
+        if mode == TRAINING:
+            return self.plan(mode)
+        return replace(self.plan(mode), processes=processes or PROCESSES, calls=CALLS_EACH)
+
     def statement(self, *, brief: bool = False) -> str:
         return self.brief_text if brief and self.brief_text else self.statement_text
 
@@ -170,8 +176,7 @@ class Kernel(Problem):
             )
         bench = bench or bench_for(self.task, ours=self.ours)
         _let_the_policy_finish()
-        several = processes or (1 if mode == TRAINING else PROCESSES)
-        trial = bench.trial(program, replace(self.plan(mode), processes=several))
+        trial = bench.trial(program, self.asked(mode, processes))
         return replace(trial, verdict=self._finished(trial.verdict, program, mode, bench.device))
 
     def _finished(
