@@ -4,10 +4,8 @@ y = W x + b + (alpha / r) B (A x), with A [r, in] drawn at random and B [out, r]
 adapter is never merged; it is float32 whatever the base is. Its tensors carry PEFT's names, so an
 adapter folder opens with `PeftModel.from_pretrained`.
 
-The product is ours because of its speed: on x86 it is laid out for oneDNN (2x PyTorch's default
-at 12 rows of float32), W and B beside it: y = [W, alpha/r B] [x, A x] is one product, which costs
-what W x does. It is laid out anew when B has been trained. Gradients go to the input and the
-adapter only.
+The frozen product is ours because of its speed: on x86 the weight is laid out once for oneDNN
+(2x PyTorch's default at 12 rows of float32). The gradient goes to the input only.
 """
 
 from __future__ import annotations
@@ -66,8 +64,7 @@ class AdaptedLinear(Adapter):
         if self.bias is not None:
             self.bias.requires_grad_(False)
         self.cap: float | None = None  # of an output head's logits, applied by who reads them
-        self._packs = matmul_kind(base.weight) == "onednn-packed"
-        self._packed: tuple[int, Tensor] = -1, self.lora_B  # of which version of B, and both
+        self.laid_out = LaidOut(base.weight.detach()) if packs(base.weight) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
@@ -80,34 +77,20 @@ class AdaptedLinear(Adapter):
     def corrected(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's output, and A x [tokens, r] on the way."""
         low = torch.mm(x.flatten(0, -2), self.cast("lora_A", x.dtype).t())
-        if self._packs:
-            return self._product(x, low), low
+        up = self.cast("lora_B", x.dtype).t()
+        if self.laid_out is not None:
+            more = torch.mm(low, up).mul_(self.scaling).view(*x.shape[:-1], -1)
+            return self.laid_out(x, self.bias, more), low
         y = linear(x, self.weight, self.bias)
         # In place: a sum of two [tokens, out] tensors would be as slow as a tenth of the product.
-        y.view(-1, y.shape[-1]).addmm_(low, self.cast("lora_B", x.dtype).t(), alpha=self.scaling)
+        y.view(-1, y.shape[-1]).addmm_(low, up, alpha=self.scaling)
         return y, low
 
     def base(self, x: Tensor) -> Tensor:
         """The frozen layer's output."""
-        if not self._packs:
+        if self.laid_out is None:
             return linear(x, self.weight, self.bias)
-        return self._product(x, x.new_zeros(*x.shape[:-1], self.lora_A.shape[0]))
-
-    def _product(self, x: Tensor, low: Tensor) -> Tensor:
-        """W x + b + alpha/r B low."""
-        both = torch.cat([x, low.view(*x.shape[:-1], -1)], dim=-1)
-        y = torch.ops.mkldnn._linear_pointwise(both, self._both(), self.bias, "none", [], "")
-        return y  # type: ignore[no-any-return]
-
-    def _both(self) -> Tensor:
-        """[W, alpha/r B] as oneDNN lays it out, anew when B has been written to."""
-        version, packed = self._packed
-        if version != self.lora_B._version:
-            up = (self.lora_B.detach() * self.scaling).to(self.weight.dtype)
-            both = torch.cat([self.weight.detach(), up], dim=1)
-            packed = torch.ops.mkldnn._reorder_linear_weight(both, ROWS_HINT)
-            self._packed = self.lora_B._version, packed
-        return packed
+        return self.laid_out(x, self.bias)
 
 
 class _Adapted(torch.autograd.Function):
@@ -215,3 +198,22 @@ def matmul_kind(weight: Tensor) -> str:
     if weight.dtype == torch.bfloat16 and not onednn._is_mkldnn_bf16_supported():
         return "torch"  # without AVX-512 oneDNN refuses to lay it out
     return "onednn-packed"
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether a weight is multiplied by faster once it is laid out."""
+    return matmul_kind(weight) == "onednn-packed"
+
+
+class LaidOut:
+    """A weight [out, in] as oneDNN multiplies by it fastest."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_HINT)
+
+    def __call__(self, x: Tensor, bias: Tensor | None, more: Tensor | None = None) -> Tensor:
+        """x W^T + bias + more, in one go."""
+        product = torch.ops.mkldnn._linear_pointwise
+        if more is None:
+            return product(x, self._weight, bias, "none", [], "")  # type: ignore[no-any-return]
+        return product.binary(x, more, self._weight, bias, "add")  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ weight becomes a part of the fused one. Only the output head is copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -126,16 +126,16 @@ class FusedHead:
         self.weight[:, self.down.shape[1] :].copy_(self.head.lora_B * self.head.scaling)
 
 
-class _Layer:
-    """A transformer layer of the Llama kind."""
+class LlamaLayer:
+    """A transformer layer of the Llama kind; `linear` makes one product of several layers'."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, linear: Callable[[Sequence[AdaptedLinear]], Any]) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
-        self.qkv = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.o = FusedLinear([attention.o_proj])
-        self.gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
-        self.down = FusedLinear([mlp.down_proj])
+        self.qkv = linear([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.o = linear([attention.o_proj])
+        self.gate_up = linear([mlp.gate_proj, mlp.up_proj])
+        self.down = linear([mlp.down_proj])
         self.scale = float(attention.scaling)
         self.window = getattr(attention, "sliding_window", None)
         self.norms: tuple[Tensor, Tensor, float] | None = None
@@ -153,7 +153,7 @@ class LlamaDecoder:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.layers = [_Layer(layer) for layer in model.layers]
+        self.layers = [LlamaLayer(layer, FusedLinear) for layer in model.layers]
         self.heads = int(model.config.num_attention_heads)
 
     def refresh(self) -> None:
@@ -179,7 +179,7 @@ class LlamaDecoder:
     def _attend(
         self,
         index: int,
-        layer: _Layer,
+        layer: LlamaLayer,
         qkv: Tensor,
         cos: Tensor,
         sin: Tensor,
@@ -197,12 +197,14 @@ class LlamaDecoder:
 
 def decoder_of(model: Any) -> Decoder:
     """The fastest step there is for this model; it may fuse the model's weights."""
-    config = model.config
+    return LlamaDecoder(model) if of_llama_kind(model) else ModuleDecoder(model)
+
+
+def of_llama_kind(model: Any) -> bool:
+    """Whether the step can be written out."""
     adapted = all(isinstance(m, AdaptedLinear) for m in _linears(model))
-    silu = getattr(config, "hidden_act", "") == "silu"
-    if type(model).__name__ in LLAMA_KIND and silu and adapted:
-        return LlamaDecoder(model)
-    return ModuleDecoder(model)
+    silu = getattr(model.config, "hidden_act", "") == "silu"
+    return type(model).__name__ in LLAMA_KIND and silu and adapted
 
 
 def _linears(model: nn.Module) -> list[nn.Module]:

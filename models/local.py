@@ -22,6 +22,7 @@ from eurekaflow.models.decode_step import FusedHead, ModuleDecoder, decoder_of
 from eurekaflow.models.errors import CheckpointDamaged, UsageError
 from eurekaflow.models.fingerprint import of_policy
 from eurekaflow.models.group_sampler import GroupSampler
+from eurekaflow.models.llama_forward import ORDER
 from eurekaflow.models.loading import device_named, dtype_named, load_model, stop_ids_of
 from eurekaflow.models.paged_attention import Shape
 from eurekaflow.models.policy import (
@@ -101,7 +102,8 @@ class LocalPolicy:
         return self.renderer.encode(prompt)
 
     def fingerprint(self) -> dict[str, str]:
-        kernel = adapter.matmul_kind(self._model.get_output_embeddings().weight)
+        kind = adapter.matmul_kind(self._model.get_output_embeddings().weight)
+        kernel = f"{kind}, order {ORDER}"
         return of_policy(
             self.folder, device=self.device, dtype=self.dtype, threads=self.threads, kernel=kernel
         )

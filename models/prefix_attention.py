@@ -72,7 +72,8 @@ class PromptPass:
 
 
 class DecodePass:
-    """One token of every row; own keys and values live in a buffer [R, K, capacity, D] per layer.
+    """One token of every row; own keys live in a buffer [K, R, D, capacity] per layer, own values
+    in one of [K, R, capacity, D].
 
     All rows have the same length, so that no mask is needed. `length` counts the tokens already in
     the buffer; the caller calls `advance` after each forward pass and `keep` to drop rows.
@@ -85,32 +86,34 @@ class DecodePass:
         self.prompt_values = prompt.values
         self.rows = rows
         self.length = 0
-        self._keys = [_buffer(k, rows, self.GROWTH) for k in prompt.keys]
-        self._values = [_buffer(v, rows, self.GROWTH) for v in prompt.values]
+        self._keys = [_buffer(k.transpose(1, 2), rows, self.GROWTH, 2) for k in prompt.keys]
+        self._values = [_buffer(v, rows, self.GROWTH, 1) for v in prompt.values]
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen
     ) -> Tensor:
         rows, heads, _, size = q.shape
         groups = k.shape[1]
-        keys, values = self._store(layer, k, v)  # [R, K, n, D]
-        q = (q * scale).reshape(rows, groups, heads // groups, size)  # [R, K, G, D]
-        by_group = q.transpose(0, 1).reshape(groups, -1, size)  # [K, R G, D]
-        shared = torch.bmm(by_group, self.prompt_keys[layer])  # [K, R G, P]
-        shared = shared.view(groups, rows, heads // groups, -1).transpose(0, 1)  # [R, K, G, P]
-        own = torch.matmul(q, keys.transpose(-1, -2))  # [R, K, G, n]
+        keys, values = self._store(layer, k, v)  # [K R, D, n], [K R, n, D]
+        q = (q * scale).view(rows, groups, -1, size).transpose(0, 1)
+        q = q.reshape(groups, -1, size)  # [K, R G, D]
+        shared = torch.bmm(q, self.prompt_keys[layer])  # [K, R G, P]
+        own = torch.bmm(q.view(groups * rows, -1, size), keys)  # [K R, G, n]
+        split, count = shared.shape[-1], own.shape[-1]
+        shared, own = shared.view(groups, rows, -1, split), own.view(groups, rows, -1, count)
         shared, own = seen.capped(shared), seen.capped(own)
-        split = shared.shape[-1]
         if seen.window is not None:
             hidden = max(0, split + self.length + 1 - seen.window)  # the oldest tokens
             shared[..., :hidden] = float("-inf")
             own[..., : max(0, hidden - split)] = float("-inf")
-        sinks = None if seen.sinks is None else seen.sinks.view(1, groups, -1, 1)
-        weights = _softmax(shared, own, q.dtype, sinks)
-        from_prompt = weights[..., :split].transpose(0, 1).reshape(groups, -1, split)
-        out = torch.bmm(from_prompt, self.prompt_values[layer])  # [K, R G, D]
-        out = out.view(groups, rows, heads // groups, size).transpose(0, 1)
-        out = out + torch.matmul(weights[..., split : split + keys.shape[2]], values)
+        sinks = None if seen.sinks is None else seen.sinks.view(groups, 1, -1, 1)
+        weights = _softmax(shared, own, q.dtype, sinks)  # [K, R, G, P + n]
+        by_group = weights.view(groups, -1, weights.shape[-1])
+        by_row = weights.view(groups * rows, -1, weights.shape[-1])
+        out = torch.bmm(by_group[..., :split], self.prompt_values[layer])  # [K, R G, D]
+        out = out.view(groups * rows, -1, size)
+        out = out + torch.bmm(by_row[..., split : split + count], values)
+        out = out.view(groups, rows, -1, size).transpose(0, 1)
         return out.reshape(rows, 1, heads, size)
 
     def advance(self) -> None:
@@ -119,18 +122,20 @@ class DecodePass:
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, in this order."""
         index = torch.tensor(rows, dtype=torch.long, device=self._keys[0].device)
-        self._keys = [k.index_select(0, index) for k in self._keys]
-        self._values = [v.index_select(0, index) for v in self._values]
+        self._keys = [k.index_select(1, index) for k in self._keys]
+        self._values = [v.index_select(1, index) for v in self._values]
         self.rows = len(rows)
 
     def _store(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        if self.length == self._keys[layer].shape[2]:
-            self._keys[layer] = _grown(self._keys[layer], self.GROWTH)
-            self._values[layer] = _grown(self._values[layer], self.GROWTH)
-        self._keys[layer][:, :, self.length] = k[:, :, 0]
-        self._values[layer][:, :, self.length] = v[:, :, 0]
+        """Own keys [K R, D, n] and values [K R, n, D], the newest among them."""
+        if self.length == self._keys[layer].shape[3]:
+            self._keys[layer] = _grown(self._keys[layer], self.GROWTH, 3)
+            self._values[layer] = _grown(self._values[layer], self.GROWTH, 2)
+        keys, values = self._keys[layer].flatten(0, 1), self._values[layer].flatten(0, 1)
+        keys[:, :, self.length] = k[:, :, 0].transpose(0, 1).flatten(0, 1)
+        values[:, self.length] = v[:, :, 0].transpose(0, 1).flatten(0, 1)
         end = self.length + 1
-        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+        return keys[:, :, :end], values[:, :end]
 
 
 class PackedPass:
@@ -201,13 +206,17 @@ def _softmax(
     return torch.cat(parts, dim=-1).softmax(-1, dtype=torch.float32).to(dtype)
 
 
-def _buffer(like: Tensor, rows: int, capacity: int) -> Tensor:
-    return like.new_zeros(rows, like.shape[0], capacity, like.shape[-1])
+def _buffer(like: Tensor, rows: int, capacity: int, along: int) -> Tensor:
+    """Room for every row, of the shape of `like` [K, ...] but for its size `along`."""
+    shape = [like.shape[0], rows, *like.shape[1:]]
+    shape[along + 1] = capacity
+    return like.new_zeros(shape)
 
 
-def _grown(buffer: Tensor, by: int) -> Tensor:
-    rows, groups, _, size = buffer.shape
-    return torch.cat([buffer, buffer.new_zeros(rows, groups, by, size)], dim=2)
+def _grown(buffer: Tensor, by: int, along: int) -> Tensor:
+    shape = list(buffer.shape)
+    shape[along] = by
+    return torch.cat([buffer, buffer.new_zeros(shape)], dim=along)
 
 
 def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, seen: Seen) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from eurekaflow.models.counters import uniforms
 from eurekaflow.models.fused_loss import capped
 from eurekaflow.models.kernels import draw
+from eurekaflow.models.llama_forward import forward_of
 from eurekaflow.models.policy import Response, Wave
 from eurekaflow.models.prefix_attention import DecodePass, PromptPass
 from eurekaflow.models.renderer import Renderer
@@ -44,8 +45,9 @@ class WaveSampler:
     """Samples waves with a model whose attention is `eureka_prefix`."""
 
     def __init__(self, decoder: nn.Module, head: nn.Module, renderer: Renderer) -> None:
-        self.decoder, self.head, self.renderer = decoder, head, renderer
+        self.head, self.renderer = head, renderer
         self.device = next(decoder.parameters()).device
+        self.forward = forward_of(decoder)
 
     def sample(self, wave: Wave) -> Iterator[Response]:
         """Responses in the order in which they finish, ties by slot.
@@ -74,10 +76,11 @@ class WaveSampler:
     @torch.no_grad()
     def _prefill(self, wave: Wave) -> tuple[DecodePass, Tensor]:
         """The prompt's keys and values, and the logits of the first token, the same for all."""
+        self.forward.refresh()
         prompt = PromptPass()
         ids = torch.tensor([wave.prompt_ids], device=self.device)
-        hidden = self.decoder(input_ids=ids, use_cache=False, prefix=prompt).last_hidden_state
-        logits = capped(self.head, self.head(hidden[0, -1:]).float())
+        hidden = self.forward(ids, torch.arange(ids.shape[1], device=self.device), prompt)
+        logits = capped(self.head, self.head(hidden).float())
         rows = len(wave.slots)
         return DecodePass(prompt, rows), logits.expand(rows, -1).clone()
 
@@ -85,15 +88,10 @@ class WaveSampler:
     def _forward(self, wave: Wave, rows: Sequence[Row], state: DecodePass) -> Tensor:
         """Feeds each row's newest token; logits of the next, float32 [R, V]."""
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.device)
-        position = len(wave.prompt_ids) + state.length
-        hidden = self.decoder(
-            input_ids=ids,
-            position_ids=torch.full((1, 1), position, device=self.device),
-            use_cache=False,
-            prefix=state,
-        ).last_hidden_state
+        position = torch.tensor([len(wave.prompt_ids) + state.length], device=self.device)
+        hidden = self.forward(ids, position, state)
         state.advance()
-        return capped(self.head, self.head(hidden[:, 0]).float())
+        return capped(self.head, self.head(hidden).float())
 
     @torch.no_grad()
     def _take(self, wave: Wave, rows: Sequence[Row], logits: Tensor, *, position: int) -> None:
