@@ -157,7 +157,7 @@ def test_a_program_of_others_gets_a_worker_of_its_own() -> None:
 def test_a_hiccup_of_the_host_is_measured_again_and_a_lie_is_refused() -> None:
     """Of an honest kernel the clock outside said 1037 us once, its own ones 769 us."""
     late = {**TIMES, "outer_us": 1200.0}
-    timed = iter([late, TIMES, late, late])
+    timed = iter([late, late, late, TIMES, late, late, late, late])
 
     def reply(request: dict[str, Any]) -> dict[str, Any]:
         found = good(request)
@@ -252,7 +252,8 @@ def test_a_public_submission_is_imported_and_finds_no_expected_output() -> None:
 def test_a_candidates_worker_starts_with_the_stand_ins_in_place() -> None:
     setting = gpu_process.configuration(size=1, libraries="", confined=False)
     program = gpu_process.WORKER.replace(
-        "candidate.main(", "import task, utils, reference; print(reference.KVCache.__name__); ("
+        "parts.candidate.main(",
+        "import task, utils, reference; print(reference.KVCache.__name__); (",
     )
     assert program != gpu_process.WORKER
     command = [sys.executable, "-s", "-S", "-P", "-B", "-c", program, setting["argv"][-1]]
@@ -306,3 +307,19 @@ def test_a_program_that_fails_in_a_further_process_has_failed() -> None:
     verdict = made.trial("x", replace(PLAN, profile=False, processes=2)).verdict
     assert (verdict.outcome, verdict.value) == (Outcome.RAISED, None)
     assert "not twice" in verdict.message
+
+
+def test_a_call_that_no_graph_can_hold_is_timed_as_it_is() -> None:
+    def reply(request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("record"):
+            return {"failed": "unrecorded", "message": "it waits for the device"}
+        return good(request)
+
+    made, played = bench(reply)
+    verdict = made.trial("x", replace(PLAN, profile=False, record=True)).verdict
+    assert verdict.outcome is Outcome.VALID, verdict.message
+    assert verdict.metrics["recorded"] == 0.0
+    assert [request["do"] for request in played.asked].count("attach") == 2
+    made, _ = bench(good)
+    verdict = made.trial("x", replace(PLAN, profile=False, record=True)).verdict
+    assert verdict.metrics["recorded"] == 1.0

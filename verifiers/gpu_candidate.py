@@ -71,6 +71,7 @@ WATCHED = (
     (torch.cuda.Event, "synchronize"), (torch.Tensor, "copy_"), (torch.Tensor, "normal_"),
     (torch, "allclose"), (torch, "randn"), (torch, "full_like"), (time, "perf_counter"),
     (time, "perf_counter_ns"), (json, "dumps"), (socket.socket, "sendall"),
+    (torch.cuda.CUDAGraph, "replay"),
 )  # fmt: skip
 
 
@@ -125,10 +126,10 @@ class Clock:
 class Worker:
     """The state between requests: the arena, the case, the program's entry point."""
 
-    def __init__(
-        self, arena: Any, build: Callable[[Any, list[torch.Tensor]], Any], compiled: Any
-    ) -> None:
-        self.arena, self.build, self.compiled, self.clock = arena, build, compiled, Clock()
+    def __init__(self, arena: Any, build: Callable[[Any, Any], Any], helpers: Any) -> None:
+        self.arena, self.build, self.clock = arena, build, Clock()
+        self.compiled, self.recorder = helpers.compiled, helpers.recording.Recorder()
+        self.recording: Any = None  # of the program's call on this case, once asked for
         self.function: Callable[[Any], Any] = self._empty
         self.inputs: list[torch.Tensor] = []
         self.outputs: list[torch.Tensor] = []
@@ -143,7 +144,7 @@ class Worker:
 
     def do_case(self, request: dict[str, Any]) -> dict[str, Any]:
         """Map a case's tensors."""
-        self.case = request
+        self.case, self.recording = request, None
         self.inputs = [self.arena.tensor(spec) for spec in request["inputs"]]
         self.outputs = [self.arena.tensor(spec) for spec in request["outputs"]]
         self.still = []
@@ -173,9 +174,17 @@ class Worker:
         """What Triton and PyTorch have compiled, for another process of the same program."""
         return {"compiled": self.compiled.pack()}
 
+    def do_record(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Record the program's call on this case; it is played from now on."""
+        self.recording = self.recorder.record(self.function, self._fresh())
+        return {}
+
+    def _fresh(self) -> Any:
+        return self.build(self.case["data"], self.inputs)
+
     def do_unload(self, request: dict[str, Any]) -> dict[str, Any]:
         """Forget the program; its memory goes back to the device."""
-        self.function = self._empty
+        self.function, self.recording = self._empty, None
         torch.cuda.empty_cache()
         return {}
 
@@ -183,17 +192,19 @@ class Worker:
         """Call on what the last call got, so that the next launches at a loop's speed; leave NaN
         in freed blocks of the outputs' sizes, and a device that is idle and awake."""
         if request["warm"]:
-            self.function(self.build(self.case["data"], self.inputs))
+            (self.recording or self.function)(self._fresh())
+        if self.recording:
+            self.recording.poison()
         blocks = [torch.full_like(out, torch.nan) for out in self.outputs for _ in range(POISONED)]
         del blocks
         gc.collect()
-        self.data = self.build(self.case["data"], self.inputs)
+        self.data = self._fresh()
         self.clock.rouse()
         return {}
 
     def do_call(self, request: dict[str, Any]) -> dict[str, Any]:
         """One timed call; its outputs are copied into the arena."""
-        result, self.times = self.clock.time(self.function, self.data)
+        result, self.times = self.clock.time(self.recording or self.function, self.data)
         self._deliver(result)
         torch.cuda.synchronize()
         return {}
@@ -209,7 +220,7 @@ class Worker:
         """The kernels of one untimed call and their total time in microseconds."""
         from torch.profiler import ProfilerActivity, profile
 
-        data = self.build(self.case["data"], self.inputs)
+        data = self._fresh()
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             self.function(data)
             torch.cuda.synchronize()
@@ -268,12 +279,12 @@ def _be_quiet() -> None:
     gc.freeze()  # a collection before each call looks at the program's objects only
 
 
-def main(arena_type: Callable[[int, int], Any], size: int, build: Any, compiled: Any) -> None:
+def main(arena_type: Callable[[int, int], Any], size: int, build: Any, helpers: Any) -> None:
     """Serve until the channel ends. A failed device cannot be used again, so that ends it too."""
     channel = socket.socket(fileno=CHANNEL)
     try:
         torch.zeros(1, device="cuda")
-        worker = Worker(arena_type(size, ARENA), build, compiled)
+        worker = Worker(arena_type(size, ARENA), build, helpers)
         os.close(ARENA)
         _be_quiet()
         send(channel, {"ready": True, "pid": os.getpid()})

@@ -33,6 +33,10 @@ class Failed(Exception):
         self.outcome = outcome
 
 
+class Unrecorded(Exception):
+    """The program's call cannot be played as a graph; nobody's fault."""
+
+
 class Phase:
     """Seconds that a part of a trial may take in all."""
 

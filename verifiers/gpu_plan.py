@@ -21,6 +21,7 @@ class Plan:
     mode: str = STRICT
     calls: int = 20
     processes: int = 1  # that time it one after another; a process has a speed of its own
+    record: bool = False  # play the timed calls as CUDA graphs, where that can be done
     scored: Sequence[int] | None = None  # benchmarks that make the score; all by default
     compile_s: float = 300.0
     call_s: float = 20.0

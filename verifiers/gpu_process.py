@@ -28,6 +28,7 @@ from eurekaflow.verifiers.sandbox import SandboxUnavailable
 FOLDER = Path(__file__).resolve().parent
 START_S, OUTPUT_BYTES = 120.0, 64 << 10
 CPU_S = 3600.0
+PARTS = ("memory", "arguments", "compiled", "recording", "shims", "candidate")
 BOOT = """
 import json, sys, types
 for name in ("eurekaflow", "eurekaflow.verifiers"):
@@ -41,14 +42,13 @@ import json, sys, types
 setting = json.loads(sys.argv[1])
 sys.argv[1:] = []
 sys.path[:] = [*filter(None, sys.path), *setting["site"]]
-loaded = []
-for name in ("memory", "arguments", "compiled", "shims", "candidate"):
+parts = types.SimpleNamespace()
+for name in setting["parts"]:
     module = types.ModuleType(name)
-    exec(compile(setting[name], f"<{name}>", "exec"), module.__dict__)
-    loaded.append(module)
-memory, arguments, compiled, shims, candidate = loaded
-shims.provide(arguments.KVCache)
-candidate.main(memory.Arena, setting["size"], arguments.build, compiled)
+    exec(compile(setting["parts"][name], f"<{name}>", "exec"), module.__dict__)
+    setattr(parts, name, module)
+parts.shims.provide(parts.arguments.KVCache)
+parts.candidate.main(parts.memory.Arena, setting["size"], parts.arguments.build, parts)
 """
 
 
@@ -184,10 +184,7 @@ def configuration(*, size: int, libraries: str, confined: bool, cache: str = "")
     setting = {
         "site": site,
         "size": size,
-        **{
-            name: (FOLDER / f"gpu_{name}.py").read_text()
-            for name in ("memory", "arguments", "compiled", "shims", "candidate")
-        },
+        "parts": {name: (FOLDER / f"gpu_{name}.py").read_text() for name in PARTS},
     }
     return {
         "level": confine.NAMESPACES if confined else confine.NONE,

@@ -124,11 +124,22 @@ class Worker:
         first = self._call(case, {**request, "timeout_s": request["compile_s"]})
         if request.get("twice"):
             self._call(case, request, fresh=False)
+        if request.get("record"):
+            self._record(case, request)
         threads = self._theirs.threads()
         calls = [self._call(case, request) for _ in range(request["calls"])]
         self._nothing_left(threads)
         return {"calls": calls, "first": first, "bytes": self.task.traffic_bytes(case),
                 "operations": self.task.operations(case)}  # fmt: skip
+
+    def _record(self, case: Any, request: dict[str, Any]) -> None:
+        """Have the call recorded, and played once. Raises CandidateFailed."""
+        try:
+            self._theirs.ask({"do": "record"}, request["compile_s"])
+        except CandidateFailed as failure:
+            kind = "unrecorded" if failure.kind == "raised" else failure.kind
+            raise CandidateFailed(kind, str(failure)) from None
+        self._call(case, request)
 
     def do_profile(self, request: dict[str, Any]) -> dict[str, Any]:
         """The kernels of one call on a case, as the candidate's own profiler lists them."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from eurekaflow.verifiers import gpu_clocks, gpu_verdict
 from eurekaflow.verifiers.contest_trial import Trial
-from eurekaflow.verifiers.gpu_phase import CAUSES, OUTCOMES, Failed, Phase
+from eurekaflow.verifiers.gpu_phase import CAUSES, OUTCOMES, Failed, Phase, Unrecorded
 from eurekaflow.verifiers.gpu_plan import Plan, said
 from eurekaflow.verifiers.gpu_process import Candidate, Reference, WorkerEnded
 from eurekaflow.verifiers.gpu_verdict import STRICT, Unbelievable
@@ -28,6 +28,7 @@ from eurekaflow.verifiers.sandbox import Cause, Execution, SandboxUnavailable
 OPEN_S, START_S = 120.0, 120.0
 SERVES = 50  # programs of ours in one process: its seconds and its memory are bounded
 EMPTY_CALLS = 7
+AGAIN = 3  # times that a case is measured again
 RECENT_S = 600.0  # age of a calibration that is still believed: clocks and temperature drift
 
 
@@ -110,7 +111,10 @@ class Bench:
 
     def _pooled(self, program: str, plan: Plan) -> tuple[Verdict, bytes]:
         """The verdict of all its processes, each fresh, and what the last one printed."""
-        verdict, output = self._attended(lambda: self._measure(program, plan))
+        try:
+            verdict, output = self._attended(lambda: self._measure(program, plan))
+        except Unrecorded:
+            return self._pooled(program, replace(plan, record=False))
         found = [verdict.metrics]
         while verdict.outcome is Outcome.VALID and len(found) < plan.processes:
             if self._serving is not None:
@@ -184,7 +188,7 @@ class Bench:
 
     def _measure_again(self, program: str, plan: Plan) -> Verdict:
         """The timed cases alone, in another process, with what the first one has compiled."""
-        empty = [self._empty(case, plan) for case in plan.benchmarks]
+        empty = [self._empty(case, plan, recent_s=0.0) for case in plan.benchmarks]
         self._load(program, plan, kept=self.confined)
         return self._timed(replace(plan, profile=False), empty)
 
@@ -199,6 +203,7 @@ class Bench:
         for number, (case, calibrated) in enumerate(zip(plan.benchmarks, empty, strict=True)):
             timings.append(self._case(f"case {number}", case, phase, calibrated, plan))
         metrics = {**gpu_verdict.metrics(timings, plan.scored, plan.mode), **gpu_clocks.now()}
+        metrics["recorded"] = float(plan.record)
         if plan.profile and plan.mode == STRICT:
             metrics |= self._profiled(plan, timings)
         return Verdict(outcome=Outcome.VALID, value=-metrics["score_us"], metrics=metrics)
@@ -226,17 +231,18 @@ class Bench:
     def _case(
         self, name: str, case: dict[str, Any], phase: Phase, empty: dict[str, float], plan: Plan
     ) -> gpu_verdict.Timing:
-        """A case's time, measured once more where it is not believed. Raises Failed.
+        """A case's time, measured again where it is not believed. Raises Failed.
 
-        A hiccup of the host does not come twice; what a program does to its clocks does.
+        A hiccup of the host does not come again and again; what a program does to its clocks does.
         """
-        request = {**plan.common, "calls": plan.calls}
-        with contextlib.suppress(Unbelievable):
-            return self._timing(self._on(name, case, phase.within(request)), empty, plan)
-        try:
-            return self._timing(self._on(name, case, phase.within(request)), empty, plan)
-        except Unbelievable as reason:
-            raise Failed(Outcome.EXPLOIT, f"{name} {said(case)}: {reason}") from None
+        request, doubt = {**plan.common, "calls": plan.calls, "record": plan.record}, ""
+        for _ in range(1 + AGAIN):
+            reply = self._on(name, case, phase.within(request))
+            try:
+                return self._timing(reply, empty, plan)
+            except Unbelievable as reason:
+                doubt = str(reason)
+        raise Failed(Outcome.EXPLOIT, f"{name} {said(case)}: {doubt}")
 
     def _timing(
         self, reply: dict[str, Any], empty: dict[str, float], plan: Plan
@@ -263,6 +269,8 @@ class Bench:
     def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         assert self._reference is not None
         reply = self._reference.ask(request, timeout_s=timeout_s)
+        if reply.get("failed") == "unrecorded":
+            raise Unrecorded(reply["message"])
         if "failed" in reply:
             outcome = OUTCOMES.get(reply["failed"], Outcome.INVALID)
             raise Failed(outcome, reply["message"])

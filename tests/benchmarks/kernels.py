@@ -1,6 +1,6 @@
 """What kernels take on this GPU: eager, compiled, ours; strict and official, with the roofline.
 
-    python tests/benchmarks/kernels.py [--runs 10] [--only NAME]
+    python tests/benchmarks/kernels.py [--runs 10 [--record]] [--only NAME]
 
 Prints one line a program and problem. With `--runs` it times our TriMul kernel that often instead,
 as `eureka verify trimul --strict` does but without tests, in processes that share what Triton has
@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--record", action="store_true", help="play the timed calls as graphs")
     arguments = parser.parse_args()
     try:
         require_gpu()
@@ -46,7 +47,7 @@ def main() -> None:
         print(f"nothing to measure: {reason}")
         return
     if arguments.runs:
-        _spread(arguments.runs)
+        _spread(arguments.runs, record=arguments.record)
         return
     programs = {name: text for name, text in PROGRAMS.items() if arguments.only in name}
     _table("trimul", programs)
@@ -72,10 +73,11 @@ def _table(name: str, programs: dict[str, str]) -> None:
     bench.close()
 
 
-def _spread(runs: int) -> None:
+def _spread(runs: int, *, record: bool) -> None:
     problem = load("trimul")
     assert isinstance(problem, Kernel)
-    plan = replace(problem.asked(STRICT), tests=(), hidden=(), profile=False)
+    plan = replace(problem.asked(STRICT), tests=(), hidden=(), profile=False,
+                   record=record)  # fmt: skip
     ratios, cache = [], tempfile.TemporaryDirectory()
     for _ in range(runs):
         started = time.monotonic()
