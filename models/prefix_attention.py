@@ -66,8 +66,8 @@ class PromptPass:
     ) -> Tensor:
         if layer != len(self.keys):
             raise RuntimeError(f"attention layer {layer} ran, but {len(self.keys)} was next")
-        self.keys.append(k[0])
-        self.values.append(v[0])
+        self.keys.append(k[0].contiguous())
+        self.values.append(v[0].contiguous())
         return causal(q, k, v, scale, seen)
 
 

@@ -57,11 +57,13 @@ def says(body: bytes) -> str:
         (says(b"check: pass"), "forged"),
         (says(b"[1, 2]"), "forged"),
         (says(b"\xff\xfe"), "forged"),
+        (says(b"[" * 100_000), "forged"),
         ("c.send(b'check: pass\\nbenchmark.0.mean: 1.0\\n')\ntime.sleep(60)", "died"),
         ("c.send(struct.pack('>Q', 1 << 60))\ntime.sleep(60)", "died"),
         ("os._exit(0)", "died"),
         ("os.kill(os.getpid(), 11)", "died"),
         ("time.sleep(60)", "timeout"),
+        ("for _ in range(60):\n  c.send(bytes(1))\n  time.sleep(0.3)", "timeout"),
         (says(b'{"error": "no", "kind": "refused"}'), "refused"),
     ],
 )

@@ -42,12 +42,12 @@ class Attached:
         self.channel.settimeout(timeout_s)
         try:
             send(self.channel, request)
-            reply = json.loads(receive(self.channel, largest))
+            reply = json.loads(receive(self.channel, largest, within_s=timeout_s))
         except TimeoutError:
             raise CandidateFailed("timeout", f"no answer within {timeout_s:g} s") from None
         except (OSError, EOFError) as error:
             raise CandidateFailed("died", f"its process ended: {error}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CandidateFailed("forged", "its reply is not ours") from None
         if not isinstance(reply, dict):
             raise CandidateFailed("forged", "its reply is not ours")

@@ -42,7 +42,7 @@ from eurekaflow.verifiers.gpu_memory import ALIGNMENT, Arena, place
 Tensors = dict[str, torch.Tensor]
 TASKS = {"trimul": "trimul_task", "mla-decode": "mla_task"}
 LEFT_BYTES = 128 << 20  # of the device, for the next
-KEPT_BYTES = 1 << 28
+KEPT_BYTES = 1 << 28  # of what a program has compiled, packed
 TIMES = ("stream_us", "event_us", "host_us")
 
 

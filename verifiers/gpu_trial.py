@@ -56,7 +56,10 @@ class Bench:
         """Try a program. Raises SandboxUnavailable when the device or its workers are lost."""
         with self._lock:
             started = time.monotonic()
-            verdict, output = self._pooled(program, plan)
+            try:
+                verdict, output = self._pooled(program, plan)
+            except Unrecorded:
+                verdict, output = self._pooled(program, replace(plan, record=False))
             execution = Execution(
                 cause=CAUSES.get(verdict.outcome, Cause.RETURNED),
                 message=verdict.message,
@@ -111,10 +114,7 @@ class Bench:
 
     def _pooled(self, program: str, plan: Plan) -> tuple[Verdict, bytes]:
         """The verdict of all its processes, each fresh, and what the last one printed."""
-        try:
-            verdict, output = self._attended(lambda: self._measure(program, plan))
-        except Unrecorded:
-            return self._pooled(program, replace(plan, record=False))
+        verdict, output = self._attended(lambda: self._measure(program, plan))
         found = [verdict.metrics]
         while verdict.outcome is Outcome.VALID and len(found) < plan.processes:
             if self._serving is not None:
