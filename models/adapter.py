@@ -79,7 +79,7 @@ class AdaptedLinear(Adapter):
         low = torch.mm(x.flatten(0, -2), self.cast("lora_A", x.dtype).t())
         up = self.cast("lora_B", x.dtype).t()
         if self.laid_out is not None:
-            more = torch.mm(low, up).mul_(self.scaling).view(*x.shape[:-1], -1)
+            more = torch.mm(low * self.scaling, up).view(*x.shape[:-1], -1)
             return self.laid_out(x, self.bias, more), low
         y = linear(x, self.weight, self.bias)
         # In place: a sum of two [tokens, out] tensors would be as slow as a tenth of the product.
