@@ -14,6 +14,7 @@ from eurekaflow.tasks.metering import metered
 from eurekaflow.tasks.prune import prune
 from eurekaflow.tasks.retry import stage
 from eurekaflow.tasks.session import Session
+from eurekaflow.verifiers.gpu_problem import Kernel
 from eurekaflow.verifiers.problem import Seed
 
 SEED_STEP = -1  # of the seeds' rows everywhere
@@ -26,7 +27,8 @@ def seed(run_id: str, step: int = -1) -> None:
     s = session.of(run_id)
     if (flow := flow_run.get_id()) is not None:
         s.archive.set_flow_run(s.hold, flow)
-    if s.run.forked_from is None:  # a fork has the seeds of the run it branched from
+    seeded = s.archive.totals(s.run.id).seed is not None
+    if s.run.forked_from is None and not seeded:  # a fork has those of the run it branched from
         s.archive.add_seeds(s.hold, rows(s))
     prune(s)  # what a crash left
 
@@ -40,11 +42,11 @@ def rows(s: Session) -> list[SeedRow]:
                 f"seed {slot} of {s.problem.name} has the value {start.value}",
                 "give every seed a finite value",
             )
-    # what is measured on a server is this machine's, so seeds are measured here
+    # what is measured on a server or a GPU is this machine's, so seeds are measured here
     timed: dict[str, float] = {}
-    if s.problem.service:
+    if s.problem.service or isinstance(s.problem, Kernel):
         with metered(s, SEED_STEP, "verify"):
-            timed = {x.program: measured(s, x) for x in seeds}
+            timed = {x.program: measured(s, x) for x in {x.program: x for x in seeds}.values()}
     return [
         SeedRow(
             slot=slot,
@@ -58,6 +60,9 @@ def rows(s: Session) -> list[SeedRow]:
 
 
 def measured(s: Session, start: Seed) -> float:
-    """The value of a seed's program before the judge; its own where that finds none."""
-    value = s.judge.verdict_of_text(s.config.problem, start.program).value
-    return start.value if value is None else value
+    """The value of a seed's program as it is verified; its own where that finds none."""
+    if isinstance(s.problem, Kernel):
+        verdict = s.problem.try_out(start.program).verdict if start.program else None
+    else:
+        verdict = s.judge.verdict_of_text(s.config.problem, start.program)
+    return start.value if verdict is None or verdict.value is None else verdict.value

@@ -45,7 +45,7 @@ from eurekaflow.verifiers.sandbox import Cause, Execution, Sandbox
 GPUS = Path("/proc/driver/nvidia/gpus")
 FOLDER = Path(__file__).resolve().parent
 REWARD_US = 3000.0  # the time that earns the reward 1
-START_VALUE = -1_000_000.0  # of a start, which is not measured: worse than any kernel
+START_VALUE = -1_000_000.0  # of a start without code, or until it is timed: worse than any kernel
 CHARACTERS_PER_TOKEN = 3.0  # of a kernel's source; 3.1 were measured of ours
 PROCESSES, CALLS_EACH = 7, 10  # that time a kernel when a mode is asked for; in training one does
 RETIMED, RETIMED_PROCESSES = 3, 3  # times a finalist is timed again, each in so many processes
