@@ -1,7 +1,7 @@
 """The sampler's forward pass on a CPU, written out for models of the Llama kind.
 
-Through a model's own modules a decode step of 32 rows is 2,200 small operations, which take as
-long as reading the weights. Here the linear layers of one input are one product, and little is
+Through a model's own modules a decode step of 32 rows is some 1,700 operations, and those that
+are not the weights' products take as long as these. Here the linear layers of one input are one product, and little is
 left between. Any other model is asked through its modules.
 """
 
