@@ -1,8 +1,8 @@
 """The sampler's forward pass on a CPU, written out for models of the Llama kind.
 
 Through a model's own modules a decode step of 32 rows is some 1,700 operations, and those that
-are not the weights' products take as long as these. Here the linear layers of one input are one product, and little is
-left between. Any other model is asked through its modules.
+are not the weights' products take as long as these. Here the linear layers of one input are one
+product, and little is left between. Any other model is asked through its modules.
 """
 
 from __future__ import annotations
